@@ -18,8 +18,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Activities are called by their methods, so that the compiler checks names
-// and types. The pointers stay nil.
+// Activities are called through methods of these pointers, so that the compiler checks
+// names and types. The pointers stay nil.
 var (
 	testbedActivities *activities.Testbed
 	migrator          *activities.Migrator
@@ -37,14 +37,14 @@ type attempt struct {
 	input  TrialInput
 	ref    trial.Ref
 	status *TrialStatus
-	// known is what is known of the attempt so far: it becomes its row.
+	// known is what is known of the attempt so far: its row is made from it.
 	known activities.Known
-	// followed are activities that go on until they are cancelled. One that
-	// ends before has failed, and the attempt with it.
+	// followed are activities that go on until they are cancelled. One that ends earlier
+	// has failed, and the attempt fails with it.
 	followed []followed
 	cleanup  cleanup
-	swept    bool // something may be on the hosts from now on
-	// cold is how many steps of the cleanup there were before the warm-up.
+	swept    bool // from now on there may be something on the hosts
+	// cold is the number of cleanup steps there were before the warm-up.
 	cold int
 }
 
@@ -62,22 +62,23 @@ func newAttempt(input TrialInput, n int, status *TrialStatus) *attempt {
 	return a
 }
 
-// job is what there is to do in the attempt: limits follow from it.
+// job is the attempt's work, from which time limits are computed.
 func (a *attempt) job() limits.Job { return campaign.JobOf(a.input.Trial.Cell, a.input.Disk, 0) }
 
-// target is all that a step is told of the attempt. What its machines can do the steps
-// ask the testbed: with them each trial's history would be a sixth longer.
+// target is what steps are told about the attempt. It leaves out what the machines can do:
+// steps ask the testbed for that, because it would make each trial's history longer by a
+// sixth.
 func (a *attempt) target() activities.Target {
 	lane := a.input.Lane
 	lane.Machines, lane.Others = nil, nil
 	ref := a.ref
-	ref.Timeline = slices.Clone(ref.Timeline) // a local activity has what it is given, no copy of it
+	ref.Timeline = slices.Clone(ref.Timeline) // a local activity gets its input itself, not a copy
 	return activities.Target{Lane: lane, Ref: ref, DataDir: a.input.DataDir, Dataset: a.input.Dataset}
 }
 
-// brief is target for steps that want neither the load nor when the phases began: with
-// all of it in every step a trial's history was a third longer. A model makes everything
-// up anew from all of it.
+// brief is target for steps that need neither the load nor the times at which phases began:
+// with those in every step, a trial's history was longer by a third. A model needs all of
+// it to compute everything again.
 func (a *attempt) brief() activities.Target {
 	target := a.target()
 	if a.clock == nil {
@@ -86,9 +87,9 @@ func (a *attempt) brief() activities.Target {
 	return target
 }
 
-// toWorker is target for what a machine's own worker does: it has no inventory, and is told
-// in the step's own input what to do. Over SSH, with no queue, the controller finds the
-// machine and what records there by the whole of it.
+// toWorker is target for steps in a machine's own worker, which has no inventory and finds
+// its instructions in the step's own input. When the step runs over SSH (queue is ""), the
+// controller needs the whole target to find the machine and its recording.
 func (a *attempt) toWorker(queue string) activities.Target {
 	if queue == "" {
 		return a.target()
@@ -96,15 +97,15 @@ func (a *attempt) toWorker(queue string) activities.Target {
 	return activities.Target{Lane: trial.Lane{Name: a.input.Lane.Name, Kind: a.input.Lane.Kind}, Ref: a.name()}
 }
 
-// name is as much of the attempt's reference as says which one it is, and over which WAN.
+// name is the part of the attempt's reference that identifies the attempt, and its WAN.
 func (a *attempt) name() trial.Ref {
 	of := a.ref.Trial
 	return trial.Ref{Campaign: a.ref.Campaign, Attempt: a.ref.Attempt,
 		Trial: campaign.Trial{Sequence: of.Sequence, Cell: campaign.Cell{WAN: of.Cell.WAN}}}
 }
 
-// execute runs the attempt, writes its row whatever happened, and leaves the testbed as
-// it was. It returns an error only when one of these could not be done.
+// execute runs the attempt, writes its row whatever happened, and leaves the testbed as it
+// was. It returns an error only when the row or the testbed could not be dealt with.
 func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	failed := a.prepare(ctx)
 	if failed == nil {
@@ -115,7 +116,7 @@ func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	if concluded.Verdict == trial.TargetFailed || concluded.Verdict == trial.Invalid {
 		concluded = a.evidence(detached, concluded)
 	}
-	// What was measured is kept before anything else: the hosts may be away for days.
+	// What was measured is stored before anything else: the hosts may be away for days.
 	concluded, failed = a.conclude(detached, concluded)
 	if a.swept {
 		a.retain(ctx, concluded)
@@ -124,12 +125,12 @@ func (a *attempt) execute(ctx workflow.Context) (activities.Concluded, error) {
 	return concluded, failed
 }
 
-// conclude ends what is followed, and has the attempt's row written.
+// conclude ends the followed activities, and has the attempt's row written.
 func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded) (activities.Concluded, error) {
 	a.cleanup.run(ctx)
 	a.known.Verdict, a.known.Cause, a.known.Reason = concluded.Verdict, concluded.Cause, concluded.Reason
 	a.known.SpecSHA256 = a.input.SpecSHA256
-	a.known.Provisioned.Witnesses = nil // what they have seen is collected
+	a.known.Provisioned.Witnesses = nil // what they saw has been collected
 	options := onDataset("write the trial's row: " + string(a.known.Verdict))
 	input := activities.ConcludeInput{Target: a.target(), Known: a.known, Ended: a.now(ctx)}
 	if err := a.call(ctx, options, collector.Conclude, input).Get(ctx, &concluded); err != nil {
@@ -138,7 +139,7 @@ func (a *attempt) conclude(ctx workflow.Context, concluded activities.Concluded)
 	return concluded, nil
 }
 
-// judge is the verdict on an attempt by what its steps said.
+// judge is the verdict on an attempt according to its steps.
 func (a *attempt) judge(failed error) activities.Concluded {
 	if failed != nil {
 		return verdictOf(failed)
@@ -156,17 +157,17 @@ func (a *attempt) judge(failed error) activities.Concluded {
 	return activities.Concluded{Verdict: trial.Valid}
 }
 
-// inTime runs do until it ends or the attempt's time is over.
+// inTime runs do until it ends or until the attempt's time is over.
 func (a *attempt) inTime(ctx workflow.Context, do func(workflow.Context) error) error {
 	late, err := a.limited(ctx, a.input.Limits.Trial, do)
-	if late && wire.Of(err) != fault.TargetFailed { // a result stands, whatever was still to be read
+	if late && wire.Of(err) != fault.TargetFailed { // a result stands, even when something was still to be read
 		return fault.Because(fault.Invalid, cause.TimeOut,
 			fmt.Errorf("the attempt took longer than its limit of %s, in phase %s", a.input.Limits.Trial, a.status.Phase))
 	}
 	return err
 }
 
-// measure is the attempt's steps, from a testbed that is ready up to the
+// measure does the attempt's steps, from a testbed that is ready to the point before the
 // teardown.
 func (a *attempt) measure(ctx workflow.Context) error {
 	if err := a.provision(ctx); err != nil {
@@ -228,17 +229,17 @@ func (a *attempt) enter(ctx workflow.Context, phase trial.Phase) {
 	a.mark(ctx, attrPhase.ValueSet(string(phase)))
 }
 
-// wait lets a measuring phase pass. It ends early when something that must go
-// on has ended.
+// wait lets a measuring phase pass. It ends early when an activity that must go on has
+// ended.
 func (a *attempt) wait(ctx workflow.Context, length time.Duration) error {
 	return a.await(ctx, nil, func(ctx workflow.Context) workflow.Future {
 		return a.timer(ctx, length, fmt.Sprintf("%s, %s", a.status.Phase, length))
 	})
 }
 
-// await waits for what do starts, but not longer than everything followed goes
-// on: then it cancels that, and waits until it has ended. What it tells goes to
-// value.
+// await starts do and waits for it; the result goes to value. When a followed activity ends
+// first, await cancels do, waits until it has ended, and returns the followed activity's
+// failure.
 func (a *attempt) await(ctx workflow.Context, value any, do func(workflow.Context) workflow.Future) error {
 	working, cancel := workflow.WithCancel(ctx)
 	defer cancel()

@@ -7,7 +7,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// The search attributes by which the Temporal UI finds campaigns and trials.
+// Search attributes by which people find campaigns and trials in the Temporal UI.
 var (
 	attrCampaign = temporal.NewSearchAttributeKeyKeyword("HeliotropeCampaign")
 	attrCell     = temporal.NewSearchAttributeKeyKeyword("HeliotropeCell")
@@ -18,7 +18,7 @@ var (
 	attrRTTMs    = temporal.NewSearchAttributeKeyFloat64("HeliotropeRTTMs")
 )
 
-// SearchAttributes are the attributes that a server must know, by name.
+// SearchAttributes are the attributes that a server must have, with their types by name.
 var SearchAttributes = map[string]enumspb.IndexedValueType{
 	attrCampaign.GetName(): attrCampaign.GetValueType(),
 	attrCell.GetName():     attrCell.GetValueType(),
@@ -29,7 +29,8 @@ var SearchAttributes = map[string]enumspb.IndexedValueType{
 	attrRTTMs.GetName():    attrRTTMs.GetValueType(),
 }
 
-// RunningQuery finds what runs of a campaign: itself, its lanes and its trials.
+// RunningQuery finds the running workflows of a campaign: the campaign itself, its lanes
+// and its trials.
 func RunningQuery(campaign string) string {
 	return fmt.Sprintf("ExecutionStatus = 'Running' AND %s = '%s'", attrCampaign.GetName(), campaign)
 }

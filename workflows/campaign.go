@@ -1,20 +1,18 @@
-// Package workflows decides what a campaign does next: Campaign has lanes, Lane
-// runs trials on one testbed, and Trial the steps of one attempt.
+// Package workflows decides what a campaign does next. Campaign has lanes, a Lane runs
+// trials on one testbed, and a Trial runs the steps of one attempt.
 //
-// It promises that the workflows are deterministic and hold facts and references
-// only: what was measured is in the dataset alone, from which a lane claims its next
-// trial. So it does not matter which of them dies: no trial that has ended is lost,
-// and none counts twice. No lane waits for another one. Whatever happens to a trial,
-// its testbed is torn down.
+// It promises that the workflows are deterministic and hold only facts and references:
+// measured data is only in the dataset, from which a lane claims its next trial. Therefore
+// any of them may die: no trial that has ended is lost, and none counts twice. No lane
+// waits for another one. Whatever happens to a trial, its testbed is torn down.
 //
-// A lane and its campaign only send each other signals, each of which says all that
-// there is to know. A lane is a child that its campaign's end does not end: Temporal
-// takes a campaign that continues as new for one that has ended, and tells only the
-// old run how a lane has ended.
+// A lane and its campaign only send each other signals, each of which says everything that
+// the receiver must know. A lane is a child workflow that goes on when its campaign ends:
+// Temporal treats a campaign that continues as new as one that has ended, and tells only
+// the old run how a lane has ended.
 //
-// Dangerous: a change of the order in which activities, timers, side effects or
-// children are started breaks running campaigns, as does a rename (see
-// testdata/histories).
+// Dangerous: changing the order in which activities, timers, side effects or children are
+// started breaks running campaigns, and so does renaming them (see testdata/histories).
 package workflows
 
 import (
@@ -44,24 +42,25 @@ type campaignRun struct {
 	input     CampaignInput
 	state     CampaignState
 	status    string // for CampaignStatus.State
-	execution string // the ID of the campaign's first run
+	execution string // run ID of the campaign's first run
 	planned   activities.Planned
 	controls  []string
 	medians   []activities.Median
 	reports   workflow.ReceiveChannel // of LaneReport
 	cancels   workflow.ReceiveChannel // of activities.Steering
-	// By the lanes' names: when each was heard, whether keep is on it, whether it may
-	// have something to do again, and which version of its orders it was sent.
+	// By the lanes' names: when each was last heard; whether keep is running for it;
+	// whether it may have something to do again; and the version of the orders that was
+	// sent to it.
 	heard map[string]time.Time
 	kept  map[string]bool
 	woken map[string]bool
 	sent  map[string]int
-	// changed says that something happened that is no report.
+	// changed says that something other than a report has happened.
 	changed bool
-	// leftAt is how many trials were done when lanes that had ended were last woken for
-	// those that are left; -1 for never.
+	// leftAt is how many trials were done when lanes that had ended were last woken for the
+	// trials that are left; -1 for never.
 	leftAt int
-	// looksAgain says that a timer runs, after which the campaign looks again.
+	// looksAgain says that a timer runs after which the campaign looks again.
 	looksAgain bool
 }
 
@@ -104,8 +103,8 @@ func newCampaignRun(ctx workflow.Context, input CampaignInput) *campaignRun {
 	return c
 }
 
-// plan makes the dataset in the first run, with what the campaign is begun with, and
-// reads that back in later ones.
+// plan makes the dataset in the campaign's first run, with everything that the campaign
+// begins with. In later runs it reads that back.
 func (c *campaignRun) plan(ctx workflow.Context) error {
 	progress := &c.state.Progress
 	options := workflow.WithActivityOptions(ctx, onController("expand the plan"))
@@ -116,7 +115,7 @@ func (c *campaignRun) plan(ctx workflow.Context) error {
 	}
 	if progress.Dataset == "" {
 		progress.Started, progress.Dataset, progress.PlanSHA256 = c.planned.Began, c.planned.Dataset, c.planned.SHA256
-		// Also what people had told the lanes before the server lost it.
+		// This includes orders that people gave to the lanes before the server lost them.
 		for _, lane := range c.input.Lanes {
 			c.state.Orders[lane.Name] = c.planned.Orders[lane.Name]
 		}
@@ -125,7 +124,7 @@ func (c *campaignRun) plan(ctx workflow.Context) error {
 	return nil
 }
 
-// run has the lanes run until nothing is left to do.
+// run starts the lanes and handles their reports until nothing is left to do.
 func (c *campaignRun) run(ctx workflow.Context) error {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	for _, lane := range c.input.Lanes {
@@ -154,7 +153,8 @@ func (c *campaignRun) run(ctx workflow.Context) error {
 			return err
 		}
 		cancelled := func() bool { return ctx.Err() != nil && !c.state.Cancelling }
-		// The next run would not know of a cancellation that no lane was told of.
+		// The next run would not know of a cancellation that the lanes have not been told
+		// of.
 		if c.reports.Len() == 0 && c.cancels.Len() == 0 && !c.changed && !cancelled() && isLong(ctx, c.input.MaxEvents) && c.isSettled(ctx) {
 			next := c.input
 			next.State, next.SpecYAML, next.Files = c.state, "", nil
@@ -167,7 +167,7 @@ func (c *campaignRun) run(ctx workflow.Context) error {
 	}
 }
 
-// isSettled says that nothing is half done that the next run would not know of.
+// isSettled says that nothing is unfinished that the next run would not know of.
 func (c *campaignRun) isSettled(ctx workflow.Context) bool {
 	for _, lane := range c.input.Lanes {
 		if c.state.Lanes[lane.Name].State == LaneStarting {
@@ -177,8 +177,8 @@ func (c *campaignRun) isSettled(ctx workflow.Context) bool {
 	return steering{c}.settled(ctx)
 }
 
-// over says whether the campaign has ended. When no lane runs trials, and nothing is
-// left, those that wait are ended as well.
+// over says whether the campaign has ended. When no lane runs trials and none are left,
+// over tells lanes that wait to end, too.
 func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 	idle := 0
 	for _, lane := range c.input.Lanes {
@@ -199,7 +199,7 @@ func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 		c.later(detached, longestWait)
 		return false, nil
 	case err != nil:
-		return false, err // also a cancellation
+		return false, err // this includes a cancellation
 	case left && idle > 0:
 		return false, nil
 	case left && c.state.Progress.Done() != c.leftAt:
@@ -220,14 +220,14 @@ func (c *campaignRun) over(ctx, detached workflow.Context) (bool, error) {
 	return true, nil
 }
 
-// claim is what the campaign asks its dataset with.
+// claim is the input for asking the dataset about trials.
 func (c *campaignRun) claim(ctx workflow.Context) activities.ClaimInput {
 	return activities.ClaimInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
 		PlanSHA256: c.state.Progress.PlanSHA256, Now: workflow.Now(ctx)}
 }
 
-// giveBack frees the blocks of all lanes: none runs any more, and one that died, that
-// failed, or that could not write had no chance to.
+// giveBack frees the blocks of all lanes. No lane runs any more then, and a lane that died,
+// failed or could not write could not free its block itself.
 func (c *campaignRun) giveBack(ctx workflow.Context) error {
 	ctx = workflow.WithLocalActivityOptions(ctx, claiming("give back what no lane runs"))
 	for _, lane := range c.input.Lanes {
@@ -241,7 +241,7 @@ func (c *campaignRun) giveBack(ctx workflow.Context) error {
 	return nil
 }
 
-// left asks the dataset whether there is anything to do for any lane.
+// left asks the dataset whether there is a trial for any lane.
 func (c *campaignRun) left(ctx workflow.Context) (bool, error) {
 	orders, input := c.state.Orders[c.input.Lanes[0].Name], c.claim(ctx)
 	input.Until, input.Stop = orders.Until, orders.Stop
@@ -266,8 +266,8 @@ func (c *campaignRun) later(ctx workflow.Context, wait time.Duration) {
 	})
 }
 
-// failure is why trials are left that no lane could run; nil when lanes were drained by
-// somebody.
+// failure is the reason why trials are left that no lane could run; nil when somebody
+// drained the lanes.
 func (c *campaignRun) failure() error {
 	var others []string
 	for _, lane := range c.input.Lanes {
@@ -284,29 +284,29 @@ func (c *campaignRun) failure() error {
 		strings.Join(others, "; ")))
 }
 
-// isLong says that a workflow is to continue as new.
+// isLong says that a workflow should continue as new.
 func isLong(ctx workflow.Context, maxEvents int) bool {
 	info := workflow.GetInfo(ctx)
 	return info.GetContinueAsNewSuggested() || info.GetCurrentHistoryLength() > cmp.Or(maxEvents, defaultMaxEvents)
 }
 
-// defaultMaxEvents keeps a history far below the 4,096 events at which the server
-// suggests to continue as new: a trial adds about ten.
+// defaultMaxEvents keeps a history far below the 4,096 events at which the server suggests
+// that a workflow continues as new: a trial adds about ten events.
 const defaultMaxEvents = 1500
 
-// finish writes the summary, of a cancelled campaign too.
+// finish writes the summary, for a cancelled campaign, too.
 func (c *campaignRun) finish(ctx workflow.Context, failed error) (CampaignResult, error) {
 	result := CampaignResult{Progress: c.state.Progress}
 	if failed == nil && c.state.Cancelling {
 		failed = temporal.NewCanceledError()
 	}
 	if c.state.Progress.Dataset == "" {
-		return result, failed // there is nothing
+		return result, failed // there is no dataset
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	c.show(detached, "finishing")
 	if err := c.leave(detached); err != nil {
-		// The campaign's results are none the worse for a host that is away.
+		// A host that is away makes the campaign's results no worse.
 		workflow.GetLogger(ctx).Warn("something of ours stays on a host", "error", err.Error())
 	}
 	state := "finished"
@@ -329,12 +329,12 @@ func (c *campaignRun) finish(ctx workflow.Context, failed error) (CampaignResult
 	return result, failed
 }
 
-// leave takes everything of ours from the testbeds of all lanes at once: also what was
-// left by a trial that somebody terminated.
+// leave removes everything of ours from the testbeds of all lanes at once, including what a
+// terminated trial left behind.
 func (c *campaignRun) leave(ctx workflow.Context) error {
 	var removed []workflow.Future
 	for _, lane := range c.input.Lanes {
-		// Testbeds that take turns are emulated, and all but one are down.
+		// Testbeds that take turns are emulated, and all except one are down.
 		if len(lane.Others) > 0 {
 			continue
 		}

@@ -12,8 +12,9 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// takeReports takes what lanes have told. They are never waited for by a receiver: it
-// could have taken one when the campaign continues as new, which would be lost.
+// takeReports takes the reports that lanes have sent. No coroutine waits in a receive for
+// them: it could have taken a report when the campaign continues as new, and that report
+// would be lost.
 func (c *campaignRun) takeReports(ctx workflow.Context) {
 	for {
 		var report LaneReport
@@ -22,13 +23,14 @@ func (c *campaignRun) takeReports(ctx workflow.Context) {
 		}
 		before, known := c.state.Lanes[report.Lane]
 		if !known || report.Execution != c.execution {
-			continue // of a lane that an earlier campaign of this name has left: see keep
+			continue // it comes from a lane that an earlier campaign of this name has left: see keep
 		}
 		c.state.Lanes[report.Lane], c.heard[report.Lane] = report, workflow.Now(ctx)
 		progress := &c.state.Progress
 		progress.take(report.Found)
 		progress.Enough = progress.Enough || report.Enough
-		// A lane that does not have its newest orders may tell of another stop rule.
+		// A lane that does not have its newest orders yet may report about another stop
+		// rule.
 		if report.Orders == c.state.Orders[report.Lane].Version && report.Precise != nil && (progress.Precise == nil || report.Judged > progress.JudgedDone && *report.Precise != *progress.Precise) {
 			progress.Precise, progress.JudgedDone = report.Precise, report.Judged
 		}
@@ -38,7 +40,7 @@ func (c *campaignRun) takeReports(ctx workflow.Context) {
 	}
 }
 
-// wakeEnded lets lanes for which there was nothing look again: another one has given
+// wakeEnded lets lanes that had nothing to do look again, because another lane has given
 // its trials back.
 func (c *campaignRun) wakeEnded() {
 	for _, lane := range c.input.Lanes {
@@ -48,8 +50,8 @@ func (c *campaignRun) wakeEnded() {
 	}
 }
 
-// order changes the orders of a lane; of all lanes for "". A lane that has ended is
-// started again, unless they say that it is to end, or to wait.
+// order changes the orders of a lane, or of all lanes when lane is "". A lane that has
+// ended is started again, unless its orders tell it to end or to wait.
 func (c *campaignRun) order(lane string, change func(*Orders)) {
 	for _, each := range c.input.Lanes {
 		if lane != "" && lane != each.Name {
@@ -62,7 +64,7 @@ func (c *campaignRun) order(lane string, change func(*Orders)) {
 	}
 }
 
-// sendOrders sends each lane the orders that it does not have.
+// sendOrders sends each lane the orders that it does not have yet.
 func (c *campaignRun) sendOrders(ctx workflow.Context) {
 	for _, lane := range c.input.Lanes {
 		report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
@@ -74,7 +76,7 @@ func (c *campaignRun) sendOrders(ctx workflow.Context) {
 	}
 }
 
-// send sends a lane its orders. One that is not there has died.
+// send sends a lane its orders. A lane whose workflow does not exist has died.
 func (c *campaignRun) send(ctx workflow.Context, lane string) {
 	err := workflow.SignalExternalWorkflow(ctx, LaneID(c.input.Name, lane), "", OrdersSignal, c.state.Orders[lane]).Get(ctx, nil)
 	if err == nil {
@@ -85,7 +87,7 @@ func (c *campaignRun) send(ctx workflow.Context, lane string) {
 	}
 }
 
-// lose notes that a lane's workflow has ended without a word.
+// lose notes that a lane's workflow has ended without reporting its end.
 func (c *campaignRun) lose(lane, why string) {
 	if report := c.state.Lanes[lane]; !report.Over() {
 		report.State, report.Why = LaneLost, why
@@ -93,8 +95,8 @@ func (c *campaignRun) lose(lane, why string) {
 	}
 }
 
-// tick sees whether lanes that were silent for long still live: a signal to one that
-// has died fails. Each adds to the campaign's history, which may be long by then.
+// tick finds out whether lanes that have been silent for long are still alive: a signal to
+// a dead one fails. Each signal adds to the campaign's history, which may be long by then.
 func (c *campaignRun) tick(ctx workflow.Context) {
 	longest := paceOf(c.input.Lanes).silence
 	for {
@@ -111,9 +113,9 @@ func (c *campaignRun) tick(ctx workflow.Context) {
 	}
 }
 
-// startLanes starts lanes that have died, and those that may have something to do
-// again. One that has died is started also while it is paused: it tells that it is, and
-// ends the trial that was left on its testbed.
+// startLanes starts lanes that have died, and lanes that may have something to do again. A
+// lane that has died is started even while it is paused: it then reports that it is paused,
+// and ends the trial that was left on its testbed.
 func (c *campaignRun) startLanes(ctx workflow.Context) {
 	for _, lane := range c.input.Lanes {
 		report, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
@@ -134,9 +136,10 @@ func (c *campaignRun) starting(lane, state, why string) {
 	c.state.Lanes[lane] = report
 }
 
-// keep starts a lane, and waits until it has ended; in a later run of the campaign its
-// reports alone tell. A lane that an earlier campaign of this name has left is cancelled,
-// and this one's started when it has ended: both have one testbed.
+// keep starts a lane, and waits until it has ended; in later runs of the campaign, only
+// reports tell of the lane. A lane that an earlier campaign of this name has left is
+// cancelled, and the new lane is started once it has ended, because both use the same
+// testbed.
 func (c *campaignRun) keep(ctx workflow.Context, lane Lane) {
 	defer func() { delete(c.kept, lane.Name); c.changed = true }()
 	for tries := 0; !c.state.Cancelling; tries++ {
@@ -162,7 +165,7 @@ func (c *campaignRun) keep(ctx workflow.Context, lane Lane) {
 				c.starting(lane.Name, LaneRunning, "")
 			}
 			c.changed = true
-			if c.state.Cancelling { // since before there was anything to cancel
+			if c.state.Cancelling { // the campaign was cancelled before there was a lane to cancel
 				_ = workflow.RequestCancelExternalWorkflow(ctx, LaneID(c.input.Name, lane.Name), "").Get(ctx, nil)
 			}
 			err = future.Get(ctx, nil)
@@ -178,14 +181,14 @@ func (c *campaignRun) laneInput(lane Lane) LaneInput {
 		PlanSHA256: c.state.Progress.PlanSHA256, SpecSHA256: c.input.SpecSHA256, Lane: lane, Settings: c.planned.Settings,
 		QuarantineAfter: cmp.Or(c.input.QuarantineAfter, max(leastBad, 2*c.planned.Limits.Attempts)), MaxEvents: c.input.MaxEvents, Orders: orders,
 		ReportEvery: paceOf(c.input.Lanes).reportEvery,
-		// What it ran, and whether its testbed was fit, when it was heard of last.
+		// The trial that the lane ran, and the state of its testbed, when it last reported.
 		State: LaneState{Report: LaneReport{Trial: last.Trial, Quarantine: last.Quarantine, Released: last.Released}}}
 }
 
-// leastBad is how many attempts in a row there are at least before a quarantine.
+// leastBad is the smallest number of attempts in a row that lead to a quarantine.
 const leastBad = 6
 
-// cancelLanes cancels the lanes when the campaign was.
+// cancelLanes cancels the lanes when the campaign was cancelled.
 func (c *campaignRun) cancelLanes(cancelled, ctx workflow.Context) {
 	if cancelled.Err() == nil || c.state.Cancelling {
 		return
@@ -198,12 +201,12 @@ func (c *campaignRun) cancelLanes(cancelled, ctx workflow.Context) {
 			continue
 		}
 		_ = workflow.RequestCancelExternalWorkflow(ctx, LaneID(c.input.Name, lane.Name), "").Get(ctx, nil)
-		c.send(ctx, lane.Name) // one that has ended can be cancelled as well
+		c.send(ctx, lane.Name) // a lane that has ended can be cancelled as well
 	}
 }
 
-// takeCanceller takes who is going to cancel the campaign. He is never waited for by a
-// receiver, as reports are not.
+// takeCanceller takes the signal that says who is going to cancel the campaign. As with
+// reports, no coroutine waits in a receive for it.
 func (c *campaignRun) takeCanceller() {
 	for {
 		var who activities.Steering
@@ -214,8 +217,9 @@ func (c *campaignRun) takeCanceller() {
 	}
 }
 
-// noteCanceller notes who has cancelled the campaign and why, where he has said so: when
-// the lanes are being cancelled, for no disk may keep anybody from that.
+// noteCanceller notes in the dataset who has cancelled the campaign and why, where that
+// person has said so. It does so while the lanes are being cancelled: no disk may keep
+// anybody from cancelling.
 func (c *campaignRun) noteCanceller(ctx workflow.Context) {
 	if c.takeCanceller(); c.state.Canceller == nil {
 		return

@@ -2,13 +2,13 @@ package workflows
 
 import "go.temporal.io/sdk/workflow"
 
-// cleanup is what must be ended: activities that go on until they are cancelled. Each is
-// added before it is begun, and may be ended when it never was.
+// cleanup is the list of activities that go on until they are cancelled, and so must be
+// ended. Each is added before it is started; ending one that was never started is harmless.
 type cleanup struct {
 	steps []ending
 }
 
-// ending is how an activity of a kind is ended. stop does not wait.
+// ending says how an activity is ended. stop does not wait.
 type ending struct {
 	kind string
 	stop func()
@@ -17,13 +17,12 @@ type ending struct {
 
 func (c *cleanup) add(step ending) { c.steps = append(c.steps, step) }
 
-// run ends everything, the last first. ctx must be disconnected: a cancelled trial is
-// cleaned up like any other.
+// run ends everything, beginning with what was added last. ctx must be disconnected: a
+// cancelled trial is cleaned up like any other.
 func (c *cleanup) run(ctx workflow.Context) { c.runTo(ctx, 0) }
 
-// runTo ends what was added since there were only so many steps. Those of one kind that
-// were added one after the other end together: each of three hosts' workers takes its
-// leave for 3 s.
+// runTo ends what was added after the first steps entries. Consecutive entries of the same
+// kind are ended together: each of three hosts' workers takes 3 s to end.
 func (c *cleanup) runTo(ctx workflow.Context, steps int) {
 	for len(c.steps) > steps {
 		first := len(c.steps) - 1

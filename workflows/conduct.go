@@ -9,30 +9,31 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// conductor has an attempt's steps done and its time pass. There are two kinds of time.
-// Real time passes by itself: a wait is a timer of the server, and the time of day a side
-// effect on the controller. Virtual time, a model's, passes where somebody says so only:
-// each step tells when it ended, and a wait is over at once.
+// conductor runs an attempt's steps and lets its time pass. There are two kinds of time.
+// Real time passes by itself: a wait is a timer of the server, and the time of day is a
+// side effect on the controller. Virtual time, for a model, only passes when a step says
+// so: each step reports when it ended, and a wait is over at once.
 //
-// This file alone knows which of the two it is. Which steps an attempt takes, in which
-// order, what it follows meanwhile and how it is judged is the same code for both, so that
-// what is tested on a model is what measures.
+// Only this file knows which of the two applies. The code for an attempt's steps, their
+// order, the activities that it follows and its verdict is the same for both, so that the
+// code that is tested on a model is the code that measures.
 //
-// Steps are ordinary activities, each of which the server knows. On virtual time a lane
-// may have them as local ones (Lane.LocalSteps), which the server hears of when the
-// workflow next waits for something else: that is cheap, and what a killed controller
-// has not told yet is done again. The SDK does not wait for a local activity that it
-// cancels; workers.Controller has the attempt's next one begin when that has ended.
+// Steps are ordinary activities, each of which the server knows. On virtual time a lane may
+// run them as local activities (Lane.LocalSteps), which are reported to the server when the
+// workflow next waits for something else. That is cheap, and a killed controller repeats
+// what it has not reported yet. The SDK does not wait for a local activity that it cancels;
+// workers.Controller lets the attempt's next one begin only when that one has ended.
 type conductor struct {
-	clock *time.Time // the attempt's own, on virtual time; nil on real time
+	clock *time.Time // the attempt's own clock, on virtual time; nil on real time
 	local bool
-	// end is when the attempt's limit is over, on virtual time, and over ends it then;
-	// nil where there is none.
+	// end is when the attempt's time limit is over, on virtual time, and over is called
+	// then; nil when there is no limit.
 	end  time.Time
 	over func()
 }
 
-// newConductor is on virtual time where the trial says when it begins; clock is set to that.
+// newConductor uses virtual time when the trial's input has a beginning; clock is set to
+// that.
 func newConductor(input TrialInput, clock *time.Time) conductor {
 	if input.Began.IsZero() {
 		return conductor{}
@@ -40,8 +41,8 @@ func newConductor(input TrialInput, clock *time.Time) conductor {
 	return conductor{clock: clock, local: input.Lane.LocalSteps}
 }
 
-// now is the controller's time: this code runs there, and a side effect is
-// recorded. The server's clock, which is workflow.Now, may be another one.
+// now is the controller's time: this code runs on the controller, and a side effect is
+// recorded. workflow.Now is the server's clock, which may differ.
 func (c *conductor) now(ctx workflow.Context) time.Time {
 	if c.clock != nil {
 		return *c.clock
@@ -54,8 +55,8 @@ func (c *conductor) now(ctx workflow.Context) time.Time {
 	return now
 }
 
-// passed takes over the time at which a step ended, where time is virtual. A step that
-// failed tells none.
+// passed sets the clock to the time at which a step ended, where time is virtual. A step
+// that failed reports no time.
 func (c *conductor) passed(now time.Time) {
 	if c.clock == nil || now.IsZero() {
 		return
@@ -66,7 +67,7 @@ func (c *conductor) passed(now time.Time) {
 	}
 }
 
-// timer is a future of when so much time has passed.
+// timer is a future that is ready when the time has passed.
 func (c *conductor) timer(ctx workflow.Context, length time.Duration, summary string) workflow.Future {
 	if c.clock == nil {
 		return workflow.NewTimerWithOptions(ctx, length, workflow.TimerOptions{Summary: summary})
@@ -81,8 +82,8 @@ func (c *conductor) timer(ctx workflow.Context, length time.Duration, summary st
 	return future
 }
 
-// limited runs do until it ends, or the limit is over: then it is late, and its context
-// ends.
+// limited runs do until it ends or until the limit is over. In the second case late is
+// true, and the context of do is cancelled.
 func (c *conductor) limited(ctx workflow.Context, limit time.Duration, do func(workflow.Context) error) (late bool, err error) {
 	working, cancel := workflow.WithCancel(ctx)
 	defer cancel()
@@ -105,8 +106,8 @@ func (c *conductor) limited(ctx workflow.Context, limit time.Duration, do func(w
 	return late, err
 }
 
-// mark has the server show where the attempt is. With local steps the server hears of it
-// only when the attempt has ended, and is not bothered.
+// mark has the server show where the attempt is. With local steps it does nothing, because
+// the server would only hear of it when the attempt has ended.
 func (c *conductor) mark(ctx workflow.Context, attribute temporal.SearchAttributeUpdate) {
 	if c.local {
 		return
@@ -116,7 +117,7 @@ func (c *conductor) mark(ctx workflow.Context, attribute temporal.SearchAttribut
 	}
 }
 
-// call begins a step.
+// call starts a step.
 func (c *conductor) call(ctx workflow.Context, options workflow.ActivityOptions, activity, input any) workflow.Future {
 	if !c.local {
 		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
@@ -126,17 +127,16 @@ func (c *conductor) call(ctx workflow.Context, options workflow.ActivityOptions,
 	return workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, local), activity, input)
 }
 
-// pace is how much of a lane its campaign wants to hear.
+// pace is how often a campaign hears of its lanes.
 type pace struct {
-	// silence is after which a lane is asked whether it lives: a campaign that has
-	// continued as new is not told.
+	// silence is the time after which a lane is asked whether it is alive: a campaign that
+	// has continued as new is not told when a lane dies.
 	silence time.Duration
-	// reportEvery is how long a lane is silent at least while nothing but the trial changes.
+	// reportEvery is the shortest time between two reports while only the trial changes.
 	reportEvery time.Duration
 }
 
-// paceOf is that of a campaign of so many lanes: those of a model have many trials a
-// second.
+// paceOf is the pace for the lanes of a campaign: on a model they run many trials a second.
 func paceOf(lanes []Lane) pace {
 	if lanes[0].Kind == inventory.Simulated {
 		return pace{silence: 20 * time.Second, reportEvery: max(2*time.Second, time.Duration(len(lanes))*500*time.Millisecond)}

@@ -13,13 +13,13 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// table is rows of tab-separated cells as the Temporal UI shows them well: its
-// own tables have no space between the columns.
+// table formats rows of tab-separated cells for the Temporal UI as preformatted text: the
+// UI's own tables have no space between the columns.
 func table(rows []string) string {
 	var text strings.Builder
 	columns := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		_, _ = columns.Write([]byte(row + "\n")) // a strings.Builder takes everything
+		_, _ = columns.Write([]byte(row + "\n")) // a strings.Builder never fails
 	}
 	_ = columns.Flush()
 	return "\n```\n" + text.String() + "```\n"
@@ -43,7 +43,7 @@ func (c *campaignRun) answer() CampaignStatus {
 	return status
 }
 
-// show tells the Temporal UI what is happening (Markdown).
+// show shows in the Temporal UI what the campaign is doing (Markdown).
 func (c *campaignRun) show(ctx workflow.Context, state string) {
 	c.status = state
 	status := c.answer()
@@ -73,7 +73,7 @@ func (c *campaignRun) show(ctx workflow.Context, state string) {
 	workflow.SetCurrentDetails(ctx, text+table(rows)+mediansTable(c.medians)+"\nData: `"+c.input.DataDir+"`\n")
 }
 
-// show tells the Temporal UI what the lane does (Markdown).
+// show shows in the Temporal UI what the lane is doing (Markdown).
 func (l *laneRun) show(ctx workflow.Context) {
 	report := l.state.Report
 	text := fmt.Sprintf("Lane **%s** of campaign **%s** is %s since %s (UTC)\n", report.Lane, l.input.Campaign, report.State, report.Since.UTC().Format(time.DateTime))
@@ -89,7 +89,7 @@ func (l *laneRun) show(ctx workflow.Context) {
 	workflow.SetCurrentDetails(ctx, text)
 }
 
-// verdictText is how a trial ended, with the code that it is counted by.
+// verdictText says how a trial ended, with the code under which it is counted.
 func verdictText(result TrialResult) string {
 	return "\nVerdict: **" + string(result.Verdict) + "**" + causeText(result.Cause) + " " + result.Reason + "\n"
 }
@@ -101,7 +101,7 @@ func causeText(code cause.Code) string {
 	return " (`" + string(code) + "`)"
 }
 
-// causesTable is why trials were not valid; "" when all were.
+// causesTable says why trials were not valid; "" when all were valid.
 func (p Progress) causesTable() string {
 	if len(p.Causes) == 0 {
 		return ""
@@ -113,7 +113,7 @@ func (p Progress) causesTable() string {
 	return table(rows)
 }
 
-// mediansTable is what was measured, by cell; "" before there is a summary.
+// mediansTable has the measured medians by cell; "" before there is a summary.
 func mediansTable(medians []activities.Median) string {
 	if len(medians) == 0 {
 		return ""
@@ -125,7 +125,7 @@ func mediansTable(medians []activities.Median) string {
 	return "\nMedians, when the last summary was written:\n" + table(rows)
 }
 
-// details is the trial's account in the Temporal UI (Markdown).
+// details describes the trial in the Temporal UI (Markdown).
 func (a *attempt) details() string {
 	cell := a.input.Trial.Cell
 	text := fmt.Sprintf("Trial **%s**, attempt %d of %d, on lane **%s**: %s over %s, %s\n",

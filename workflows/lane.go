@@ -23,21 +23,21 @@ type laneRun struct {
 	state   LaneState
 	orders  Orders
 	channel workflow.ReceiveChannel // of Orders
-	// acted is the version of the orders that the last step saw: newer ones end its waiting,
-	// also when they have come while it told something.
+	// acted is the version of the orders that the current step has seen. Newer orders end
+	// the step's waiting, even when they came while the step was reporting.
 	acted int
-	// stopTrial ends the attempt that runs; nil when none does.
+	// stopTrial ends the running attempt; nil when none runs.
 	stopTrial workflow.CancelFunc
-	// teller has failures told.
+	// teller tells hooks of failures.
 	teller teller
-	// orphan says that there is no campaign any more.
+	// orphan says that the campaign no longer exists.
 	orphan bool
 }
 
-// RunLane runs trials on one testbed, one at a time, until there are none left for
-// it. It claims each in the dataset, which alone knows what is done: whatever ends
-// this workflow, another one goes on from there. It fails only where no trial of the
-// campaign could run on it.
+// RunLane runs trials on one testbed, one at a time, until none are left for it. It claims
+// each trial in the dataset, which alone knows what is done: whatever ends this workflow,
+// another one continues from there. It fails only when no trial of the campaign could run
+// on its testbed.
 func RunLane(ctx workflow.Context, input LaneInput) error {
 	l := &laneRun{input: input, state: input.State, orders: input.Orders, channel: workflow.GetSignalChannel(ctx, OrdersSignal)}
 	l.state.Report.Lane, l.state.Report.Execution = input.Lane.Name, input.Execution
@@ -68,7 +68,8 @@ func (l *laneRun) step(ctx workflow.Context) (bool, error) {
 	l.acted = l.orders.Version
 	switch {
 	case ctx.Err() != nil && l.state.Left != "":
-		// Not before that has ended: whoever cancels takes everything off the testbed next.
+		// The lane waits until that trial has ended: after a cancellation everything is
+		// removed from the testbed.
 		detached, _ := workflow.NewDisconnectedContext(ctx)
 		return false, l.settle(detached)
 	case ctx.Err() != nil:
@@ -78,7 +79,7 @@ func (l *laneRun) step(ctx workflow.Context) (bool, error) {
 	case l.isLong(ctx):
 		l.teller.wait(ctx)
 		if !workflow.AllHandlersFinished(ctx) || ctx.Err() != nil {
-			return false, nil // an update has begun meanwhile, or a cancellation come, which the next run would not know of
+			return false, nil // meanwhile an update has begun or a cancellation has come, which the next run would not know of
 		}
 		l.input.State, l.input.Orders = l.state, l.orders
 		return true, workflow.NewContinueAsNewError(ctx, LaneName, l.input)
@@ -96,7 +97,7 @@ func (l *laneRun) step(ctx workflow.Context) (bool, error) {
 	return l.next(ctx)
 }
 
-// isLong says that the lane is to continue as new, and can.
+// isLong says that the lane should continue as new, and can.
 func (l *laneRun) isLong(ctx workflow.Context) bool {
 	return isLong(ctx, l.input.MaxEvents) && workflow.AllHandlersFinished(ctx)
 }
@@ -126,8 +127,8 @@ func (l *laneRun) next(ctx workflow.Context) (bool, error) {
 	return true, l.end(ctx, LaneEnded, "no trial is left for it", nil)
 }
 
-// claim asks the dataset what the lane does next. With giveBack it gets nothing,
-// and its block is free for others.
+// claim asks the dataset what the lane should do next. With giveBack the lane gets nothing,
+// and its block becomes free for others.
 func (l *laneRun) claim(ctx workflow.Context, giveBack bool) (activities.Claimed, error) {
 	input := activities.ClaimInput{Campaign: l.input.Campaign, DataDir: l.input.DataDir, Dataset: l.input.Dataset,
 		PlanSHA256: l.input.PlanSHA256, Lane: l.input.Lane.Name, GiveBack: giveBack,
@@ -183,8 +184,8 @@ func (l *laneRun) trial(ctx workflow.Context, claimed activities.Claimed) error 
 	return nil
 }
 
-// lostInARow is how many attempts in a row may end without a verdict, as one does
-// that somebody terminates.
+// lostInARow is how many attempts in a row may end without a verdict, as a terminated one
+// does.
 const lostInARow = 3
 
 // count judges the testbed by how an attempt ended.
@@ -195,7 +196,7 @@ func (l *laneRun) count(ctx workflow.Context, planned campaign.Trial, result Tri
 		l.state.Left = TrialID(l.input.Campaign, sequence)
 		return
 	case err != nil && wire.Of(err) == fault.Cancelled, err == nil && result.Verdict == trial.Skipped:
-		return // that says nothing of the testbed
+		return // this says nothing about the testbed
 	case err == nil && result.Verdict != trial.Invalid:
 		l.state.Bad, l.state.Lost, l.state.Quarantines = nil, 0, 0
 		return
@@ -207,7 +208,7 @@ func (l *laneRun) count(ctx workflow.Context, planned campaign.Trial, result Tri
 	}
 	l.state.Bad, l.state.BadTrial, l.state.Before = append(l.state.Bad, sequence), planned, result
 	bad := len(l.state.Bad)
-	// One trial that cannot be measured does not condemn its testbed.
+	// A single trial that cannot be measured is no reason for a quarantine.
 	if several := l.state.Bad[0] != sequence; bad >= l.input.QuarantineAfter && several || l.state.Lost >= lostInARow {
 		l.quarantine(ctx, Quarantine{Cause: result.Cause,
 			Reason: fmt.Sprintf("%d attempts in a row were not measured, the last: %s", bad, result.Reason)})
@@ -216,7 +217,7 @@ func (l *laneRun) count(ctx workflow.Context, planned campaign.Trial, result Tri
 	}
 }
 
-// end ends the lane: err is what its workflow returns.
+// end ends the lane; err is what its workflow returns.
 func (l *laneRun) end(ctx workflow.Context, state, why string, err error) error {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	if state != LaneEnded && state != LaneFailed {
@@ -227,21 +228,22 @@ func (l *laneRun) end(ctx workflow.Context, state, why string, err error) error 
 	return err
 }
 
-// giveBack frees the lane's block for others. Where that fails, the campaign does it
-// when trials are left and no lane runs any.
+// giveBack frees the lane's block for others. When that fails, the campaign frees it once
+// trials are left that no lane runs.
 func (l *laneRun) giveBack(ctx workflow.Context) {
 	if _, err := l.claim(ctx, true); err != nil {
 		workflow.GetLogger(ctx).Warn("the lane's block is not free for others", "error", wire.Reason(err))
 	}
 }
 
-// settle ends a trial that this lane's workflow had begun when it was ended: nothing
-// runs on the testbed beside it.
+// settle ends a trial that an earlier run of this lane's workflow had begun when it was
+// ended: nothing may run on the testbed at the same time.
 func (l *laneRun) settle(ctx workflow.Context) error {
 	if l.state.Waits == 0 {
 		_ = workflow.RequestCancelExternalWorkflow(ctx, l.state.Left, "").Get(ctx, nil)
 	}
-	// A workflow that has ended can be cancelled, but not sent a signal: a trial takes none.
+	// A workflow that has ended accepts a cancellation, but no signal; a running trial
+	// ignores the signal.
 	err := workflow.SignalExternalWorkflow(ctx, l.state.Left, "", OrdersSignal, l.orders).Get(ctx, nil)
 	switch {
 	case isGone(err):
@@ -253,33 +255,35 @@ func (l *laneRun) settle(ctx workflow.Context) error {
 }
 
 const (
-	// longestWait is between two tries of what somebody may have to mend.
+	// longestWait is the longest time between two tries of something that somebody may have
+	// to repair.
 	longestWait = time.Minute
-	// longestSettle is between two looks at a trial that still ends: each is a signal in
-	// its history, and it may wait for a dead host for days.
+	// longestSettle is the longest time between two looks at a trial that is still ending:
+	// each look adds a signal to its history, and the trial may wait for a dead host for
+	// days.
 	longestSettle = 10 * time.Minute
-	// stillThere is after which a lane that waits for a person tells so again, and learns
-	// whether its campaign is still there.
+	// stillThere is the time after which a lane that waits for a person reports again, and
+	// learns whether its campaign still exists.
 	stillThere = time.Hour
 )
 
-// wait lets some time pass, the longer the more often it was in vain.
+// wait lets some time pass: longer the more often the lane has waited in vain.
 func (l *laneRun) wait(ctx workflow.Context, why string, longest time.Duration) {
 	l.tell(ctx, LaneWaiting, why)
 	l.awaitOrders(ctx, min(longest, 5*time.Second<<min(l.state.Waits, 10)), "try again")
 	l.state.Waits++
 }
 
-// awaitOrders waits for other orders than those that this step has seen, until the
-// lane is to continue as new, and for so long at most. A cancellation ends it, too: the
-// next step sees that.
+// awaitOrders waits for orders that this step has not seen, for at most longest, and not
+// when the lane should continue as new. A cancellation ends the wait, too: the next step
+// handles it.
 func (l *laneRun) awaitOrders(ctx workflow.Context, longest time.Duration, summary string) {
 	wanted := func() bool { return l.orders.Version != l.acted || l.isLong(ctx) }
 	_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: longest, TimerOptions: workflow.TimerOptions{Summary: summary}}, wanted)
 }
 
-// tell reports to the campaign when something has changed: not each trial, where these
-// are short.
+// tell reports to the campaign when something has changed. When trials are short, it does
+// not report each of them.
 func (l *laneRun) tell(ctx workflow.Context, state, why string) {
 	report, now := &l.state.Report, workflow.Now(ctx)
 	same := report.State == state && report.Why == why && report.Orders == l.orders.Version
@@ -296,21 +300,21 @@ func (l *laneRun) tell(ctx workflow.Context, state, why string) {
 	l.orphan = isGone(err)
 }
 
-// isGone says whether a signal found no workflow that runs.
+// isGone says whether a signal failed because no such workflow is running.
 func isGone(err error) bool {
 	var unknown *temporal.UnknownExternalWorkflowExecutionError
 	return errors.As(err, &unknown)
 }
 
-// listen takes orders while something else goes on.
+// listen takes orders while the lane does something else.
 func (l *laneRun) listen(ctx workflow.Context) {
 	for workflow.Await(ctx, func() bool { return l.channel.Len() > 0 }) == nil {
 		l.takeOrders(ctx)
 	}
 }
 
-// takeOrders takes the newest of the orders that have come. They are never waited
-// for by a receiver: it could have taken one when the lane continues as new, which
+// takeOrders takes the newest of the orders that have come. No coroutine waits in a receive
+// for them: it could have taken an order when the lane continues as new, and that order
 // would be lost.
 func (l *laneRun) takeOrders(ctx workflow.Context) {
 	for {
@@ -320,7 +324,7 @@ func (l *laneRun) takeOrders(ctx workflow.Context) {
 		}
 		if newest.Version > l.orders.Version {
 			if !newest.Stop.Same(l.orders.Stop) {
-				l.state.Report.Precise, l.state.Report.Judged = nil, 0 // it was by the rule of before
+				l.state.Report.Precise, l.state.Report.Judged = nil, 0 // it was judged by the earlier rule
 			}
 			l.orders = newest
 		}

@@ -12,29 +12,31 @@ import (
 	"heliotrope/internal/limits"
 )
 
-// How long an activity may be silent before it counts as lost. A worker behind a WAN
-// may be late.
+// How long an activity may be silent before it counts as lost. A worker behind a WAN may be
+// late.
 const (
-	// heartbeatLimit is for steps: they heartbeat each pulse.StillBeat at least.
+	// heartbeatLimit is for steps: they heartbeat at least every pulse.StillBeat.
 	heartbeatLimit = 30 * time.Second
-	// followLimit is for what goes on until it is cancelled, which heartbeats each
-	// pulse.QuietBeat at least. They are not found dead by it: a machine's link sees that
-	// its worker is gone, and a controller that is started again has its own tried again
-	// at once. Those that run are told of their cancellation (workers.PromptCancellations).
-	// With the minute between two renewals it is shorter than the WAN's lease.
+	// followLimit is for activities that go on until they are cancelled: they heartbeat at
+	// least every pulse.QuietBeat. It is not needed to find dead ones: a machine's link
+	// sees when its worker is gone, and when a controller is started again, its own
+	// activities are tried again at once. Running ones are told of their cancellation
+	// (workers.PromptCancellations). Together with the minute between two renewals it is
+	// shorter than the WAN's lease.
 	followLimit = 160 * time.Second
 )
 
-// ActivitiesAtOnce is how many activities of one lane may run on the controller at the
-// same time. A trial on the largest testbed has fewer.
+// ActivitiesAtOnce is how many activities of one lane may run on the controller at the same
+// time. A trial on the largest testbed needs fewer.
 const ActivitiesAtOnce = 16
 
-// notRetried is the SDK's own error that is never tried again. Those of ours say it
-// themselves (wire.ToTemporal): the list is in each activity's event.
+// notRetried is the one error of the SDK itself that is never retried. Our errors say
+// themselves whether they may be retried (wire.ToTemporal), because this list is repeated
+// in every activity's event.
 var notRetried = []string{"payloadSizeError"}
 
-// retry is the policy for the infrastructure's errors: at most attempts tries,
-// 0 for no limit.
+// retry is the retry policy for errors of the infrastructure: at most attempts tries; 0
+// means no limit.
 func retry(attempts int32, longest time.Duration) *temporal.RetryPolicy {
 	return &temporal.RetryPolicy{
 		InitialInterval: 2 * time.Second, BackoffCoefficient: 2, MaximumInterval: longest,
@@ -42,12 +44,12 @@ func retry(attempts int32, longest time.Duration) *temporal.RetryPolicy {
 	}
 }
 
-// The sets of activity options. Nothing else sets a time-out. Where no queue is
-// named, it is the workflow's own: the controller's. Steps on a testbed
-// are waited for when they are cancelled: a teardown beside a step that still
-// runs would leave what that makes.
+// The sets of activity options. Nothing else sets a time-out. Where no queue is named, the
+// activity runs in the workflow's own queue, the controller's. A cancelled step on a
+// testbed is waited for: a teardown that runs at the same time as a step would miss what
+// that step makes.
 
-// onDataset is for what reads and writes an attempt's samples, or a campaign's
+// onDataset is for activities that read or write an attempt's samples, or a campaign's
 // rows.
 func onDataset(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
@@ -56,7 +58,7 @@ func onDataset(summary string) workflow.ActivityOptions {
 	}
 }
 
-// onController is for what takes a moment: plans.
+// onController is for activities that take a moment, such as planning.
 func onController(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary:             summary,
@@ -64,30 +66,31 @@ func onController(summary string) workflow.ActivityOptions {
 	}
 }
 
-// claiming is for what a lane asks the dataset: it is in the controller's memory. It
-// is not waited for: the lane takes orders meanwhile, and says what it waits for.
+// claiming is for what a lane asks the dataset, which is in the controller's memory. The
+// lane does not block on it: meanwhile it takes orders, and reports what it waits for.
 func claiming(summary string) workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{Summary: summary, StartToCloseTimeout: time.Minute, RetryPolicy: retry(1, 0)}
 }
 
-// amending is for what an update writes into the dataset. Whoever steers waits for it.
-// What cannot be written is refused at once; a disk that hangs is waited for, as what
-// was begun may be written when it wakes up: an order of which the asker was told that
-// it is refused must not come to pass.
+// amending is for what an update writes into the dataset; the person who steers waits for
+// it. What cannot be written is refused at once. A disk that hangs is waited for, because
+// it may still write what was begun when it wakes up: an order must not take effect after
+// its sender was told that it is refused.
 func amending(update string) workflow.LocalActivityOptions {
 	return workflow.LocalActivityOptions{Summary: "note the " + update, StartToCloseTimeout: time.Hour, RetryPolicy: retry(2, 0)}
 }
 
-// looking is for a look at a testbed that may not be fit. The next one is another's.
+// looking is for a look at a testbed that may not be fit. It is tried once; the lane looks
+// again later.
 func looking(summary string) workflow.ActivityOptions {
 	options := onTestbed(summary)
 	options.RetryPolicy = retry(1, 0)
 	return options
 }
 
-// awaitTestbed is for the first thing that an attempt does with its testbed. It
-// waits for a testbed that is away: a campaign must not use up its trials on
-// hosts that somebody restarts on Monday.
+// awaitTestbed is for the first thing that an attempt does with its testbed. It waits for a
+// testbed that is away: a campaign must not use up its trials on hosts that somebody
+// restarts on Monday.
 func awaitTestbed(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary: summary, HeartbeatTimeout: heartbeatLimit,
@@ -96,14 +99,14 @@ func awaitTestbed(summary string) workflow.ActivityOptions {
 	}
 }
 
-// lasting is for a step that is expected to take so long beside what every step has, and tells what
-// it gets done: its silence ends it, long before its limit does.
+// lasting adds the expected duration of a step to its limit. Such a step heartbeats its progress:
+// when it is silent, that ends it long before the limit does.
 func lasting(options workflow.ActivityOptions, expected time.Duration) workflow.ActivityOptions {
 	options.StartToCloseTimeout += limits.Margin * expected
 	return options
 }
 
-// onTestbed is for steps on the testbed that heartbeat what they get done.
+// onTestbed is for steps on the testbed that heartbeat their progress.
 func onTestbed(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary: summary, HeartbeatTimeout: heartbeatLimit,
@@ -111,16 +114,16 @@ func onTestbed(summary string) workflow.ActivityOptions {
 	}
 }
 
-// tearingDown is for what must succeed before the testbed is used again.
+// tearingDown is for steps that must succeed before the testbed is used again.
 func tearingDown(summary string) workflow.ActivityOptions {
 	options := awaitTestbed(summary)
 	options.RetryPolicy = retry(0, time.Minute)
 	return options
 }
 
-// migrating is for the migration itself: it has one try, for what it measured
-// is lost with it. Its second try only says so. Beside the limit it has 10 minutes, for
-// the storage.
+// migrating is for the migration itself. It has only one real try, because another one
+// would lose what the first one measured; the second try only reports that. Besides the
+// limit there are 10 minutes for the storage.
 func migrating(summary string, limit time.Duration) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary: summary, HeartbeatTimeout: heartbeatLimit,
@@ -128,8 +131,8 @@ func migrating(summary string, limit time.Duration) workflow.ActivityOptions {
 	}
 }
 
-// onMachine is for steps of a worker on a host or in the guest. A worker that
-// is not there is found by its queue.
+// onMachine is for steps of a worker on a host or in the guest. When the worker is missing,
+// the time-out of its queue reveals that.
 func onMachine(queue, summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		TaskQueue: queue, Summary: summary, HeartbeatTimeout: heartbeatLimit,
@@ -138,8 +141,8 @@ func onMachine(queue, summary string) workflow.ActivityOptions {
 	}
 }
 
-// following is for what goes on until it is cancelled. Whoever follows may be
-// lost and come back: what is followed goes on by itself.
+// following is for activities that go on until they are cancelled. The activity that
+// follows may be lost and come back, because what it follows goes on by itself.
 func following(queue, summary string, longest time.Duration) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		TaskQueue: queue, Summary: summary, HeartbeatTimeout: followLimit,
@@ -147,9 +150,9 @@ func following(queue, summary string, longest time.Duration) workflow.ActivityOp
 	}
 }
 
-// telling is for hooks: those try again by themselves, and fail into the log. The
-// second attempt is for a controller that was killed meanwhile; none that is away
-// for long keeps a campaign from its end.
+// telling is for hooks. Hooks retry by themselves, and log their failures. The second
+// attempt is for a controller that was killed meanwhile. A hook that fails for long does
+// not keep a campaign from ending.
 func telling(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary: summary, StartToCloseTimeout: 2 * time.Minute, ScheduleToCloseTimeout: 5 * time.Minute,
@@ -157,8 +160,8 @@ func telling(summary string) workflow.ActivityOptions {
 	}
 }
 
-// StartOptions says how a campaign's workflow is started. A campaign that runs
-// is never started twice. queue is the controller's.
+// StartOptions are the options for starting a campaign's workflow. A campaign that is
+// running is never started a second time. queue is the controller's.
 func StartOptions(input CampaignInput, queue string) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID: CampaignID(input.Name), TaskQueue: queue,
@@ -171,8 +174,8 @@ func StartOptions(input CampaignInput, queue string) client.StartWorkflowOptions
 	}
 }
 
-// maxDetailsBytes is how much of a campaign file the Temporal UI shows: servers
-// refuse details of more than 20,000 bytes, and their encoding doubles some.
+// maxDetailsBytes is how much of a campaign file the Temporal UI shows: servers refuse
+// details of more than 20,000 bytes, and the encoding doubles some bytes.
 const maxDetailsBytes = 9 << 10
 
 func details(spec string) string {

@@ -10,14 +10,15 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// leastPatience is how long a testbed is in quarantine before it is looked at, and
-// mostPatience between two looks: each waits twice as long as the one before.
+// leastPatience is the time from the beginning of a quarantine to the first look at the
+// testbed, and mostPatience the longest time between two looks: each wait is twice as long
+// as the one before.
 const (
 	leastPatience = time.Minute
 	mostPatience  = 30 * time.Minute
 )
 
-// patience is how long to wait for the next look.
+// patience is the time to wait for the next look.
 func (l *laneRun) patience(q *Quarantine) time.Duration {
 	waits := max(0, l.state.Quarantines-1) + q.Checks
 	return min(mostPatience, leastPatience<<min(waits, 10))
@@ -33,9 +34,9 @@ func (l *laneRun) release() {
 	l.state.Report.Quarantine, l.state.Bad, l.state.Lost = nil, nil, 0
 }
 
-// sitOut is one round in quarantine: it waits, looks at the testbed, and releases
-// that when it is fit. What somebody has ordered only an order ends. While it does any
-// of this an order can end the quarantine: then its round is over.
+// sitOut is one round in quarantine: it waits, looks at the testbed, and releases the
+// testbed when it is fit. A quarantine that a person ordered ends only by an order. An
+// order may end the quarantine during any of this: then the round is over.
 func (l *laneRun) sitOut(ctx workflow.Context) error {
 	q := l.state.Report.Quarantine
 	if !q.GaveBack {
@@ -70,7 +71,7 @@ func (l *laneRun) sitOut(ctx workflow.Context) error {
 	return nil
 }
 
-// look sees whether the testbed is fit for the trial that could not be measured last.
+// look finds out whether the testbed is fit for the last trial that could not be measured.
 func (l *laneRun) look(ctx workflow.Context) error {
 	bed := l.input.Lane
 	if other, has := bed.For(l.state.BadTrial.Cell.Hypervisor); has {

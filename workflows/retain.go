@@ -10,14 +10,14 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// retained is what is shown of an attempt whose setup is kept. It is no phase of the
-// trial: nothing is measured.
+// retained is the phase that is shown while an attempt's setup is kept. It is not a phase
+// of the trial: nothing is measured.
 const retained trial.Phase = "retained"
 
-// retain keeps the setup of an attempt that the target has failed on the hosts, so that
-// somebody can look at it: until limits.retain has passed, or the trial is cancelled. It
-// is torn down then as ever; where no controller works at that time, the hosts
-// themselves end what runs.
+// retain keeps the setup on the hosts of an attempt in which the target failed, so that
+// people can look at it, until limits.retain has passed or the trial is cancelled. Then it
+// is torn down as usual; when no controller works at that time, the hosts themselves end
+// what runs.
 func (a *attempt) retain(ctx workflow.Context, concluded activities.Concluded) {
 	length := a.input.Limits.Retain
 	if length == 0 || concluded.Verdict != trial.TargetFailed {
@@ -32,5 +32,5 @@ func (a *attempt) retain(ctx workflow.Context, concluded activities.Concluded) {
 	a.status.Phase, a.status.Since = retained, workflow.Now(ctx)
 	workflow.SetCurrentDetails(ctx, a.details())
 	until := workflow.Now(ctx).Add(length).Format(time.DateTime)
-	_ = a.timer(ctx, length, "the setup stays until "+until).Get(ctx, nil) // or cancelled
+	_ = a.timer(ctx, length, "the setup stays until "+until).Get(ctx, nil) // the time has passed, or the trial was cancelled
 }

@@ -11,24 +11,24 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// SteerSignal brings what a lane was asked by an update of its own to its campaign,
-// which alone gives orders.
+// SteerSignal carries an update that a lane has taken to its campaign, which alone gives
+// orders.
 const SteerSignal = "steer"
 
-// asked is an update that a lane has taken. Its event is in the dataset.
+// asked is an update that a lane has taken. Its event is already in the dataset.
 type asked struct {
 	Update string              `json:"update"`
 	What   activities.Steering `json:"what"`
 }
 
-// steering takes what people ask of a campaign that runs: updates, each refused before
-// anything is done when it cannot be. What is not refused is first an event in the
-// dataset, then an order. So nothing is done of which nobody can tell who wanted it;
-// and what changes the plan is changed in the dataset alone, whatever becomes of this
-// workflow.
+// steering takes the updates by which people steer a running campaign. An update that is
+// not possible is refused before anything is done. Any other update first becomes an event
+// in the dataset, and then an order. So for everything that is done, the dataset says who
+// wanted it; and a change of the plan is made only in the dataset, where it survives
+// whatever happens to this workflow.
 type steering struct{ run *campaignRun }
 
-// described are the updates as the Temporal UI lists them.
+// described are the updates with the descriptions that the Temporal UI shows.
 var described = []struct{ update, text string }{
 	{activities.SteerPause, "Begin no more trials, on one lane or all; now: end those that run, too. {lane, now, by, why}"},
 	{activities.SteerResume, "Go on after pause or drain. {lane, by, why}"},
@@ -42,7 +42,7 @@ var described = []struct{ update, text string }{
 	{activities.SteerUntil, "Begin no trial after a time. {until or none: true, by, why}"},
 }
 
-// setUp sets the handlers of updates up.
+// setUp sets up the handlers of updates.
 func (s steering) setUp(ctx workflow.Context) error {
 	for _, each := range described {
 		update := each.update
@@ -61,7 +61,7 @@ func (s steering) setUp(ctx workflow.Context) error {
 	return nil
 }
 
-// stand is how the campaign stands.
+// stand is the current state of the campaign, for checking updates.
 func (s steering) stand(ctx workflow.Context) stand {
 	c := s.run
 	now := stand{campaign: c.input.Name, state: c.status, now: workflow.Now(ctx), trials: c.state.Progress.Total}
@@ -74,10 +74,10 @@ func (s steering) stand(ctx workflow.Context) stand {
 	return now
 }
 
-// steer does what was asked, and says so in one sentence.
+// steer does what an update asks for, and says so in one sentence.
 func (s steering) steer(ctx workflow.Context, update string, what activities.Steering) (string, error) {
 	c := s.run
-	defer func() { c.changed = true }() // the campaign may have waited for this alone
+	defer func() { c.changed = true }() // the campaign may have been waiting only for this
 	input := activities.AmendInput{Campaign: c.input.Name, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
 		Update: update, Steering: what, Answer: sentence(update, what)}
 	amended, err := amend(ctx, input)
@@ -91,10 +91,10 @@ func (s steering) steer(ctx workflow.Context, update string, what activities.Ste
 	return amended.Answer, nil
 }
 
-// amend writes an update's event, and what follows from it for the plan.
+// amend writes an update's event, and its consequences for the plan.
 func amend(ctx workflow.Context, input activities.AmendInput) (activities.Amended, error) {
 	input.ID, input.At = workflow.GetInfo(ctx).WorkflowExecution.RunID+"/"+workflow.GetCurrentUpdateInfo(ctx).ID, workflow.Now(ctx)
-	// A cancelled campaign does not take back what is written already.
+	// The event is written even when the campaign is being cancelled.
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	detached = workflow.WithLocalActivityOptions(detached, amending(input.Update))
 	var amended activities.Amended
@@ -106,19 +106,19 @@ func amend(ctx workflow.Context, input activities.AmendInput) (activities.Amende
 func (s steering) obey(update string, what activities.Steering, amended activities.Amended) {
 	c := s.run
 	switch update {
-	case activities.SteerSkip, activities.SteerRepeat, activities.SteerAdd: // there may be something to do again
+	case activities.SteerSkip, activities.SteerRepeat, activities.SteerAdd: // there may be trials to run again
 		c.wakeEnded()
 		c.changed = true
 		return
 	case activities.SteerStop:
-		// What was told of the precision was by the rule of before.
+		// The precision that was reported was judged by the earlier rule.
 		c.state.Progress.Enough, c.state.Progress.Precise, c.state.Progress.JudgedDone = false, nil, 0
 		what.Stop = amended.Stop
 	}
 	c.order(what.Lane, func(orders *Orders) { *orders = orders.After(update, what) })
 }
 
-// sentence says what an update comes to, where that does not depend on the plan.
+// sentence says what an update does, where that does not depend on the plan.
 func sentence(update string, what activities.Steering) string {
 	lanes, its := "all lanes", "their trials"
 	if what.Lane != "" {
@@ -150,7 +150,7 @@ func sentence(update string, what activities.Steering) string {
 	return ""
 }
 
-// listen takes what lanes were asked.
+// listen takes the updates that lanes were asked for.
 func (s steering) listen(ctx workflow.Context) {
 	signals := s.asked(ctx)
 	for workflow.Await(ctx, func() bool { return signals.Len() > 0 }) == nil {
@@ -165,17 +165,17 @@ func (s steering) asked(ctx workflow.Context) workflow.ReceiveChannel {
 	return workflow.GetSignalChannel(ctx, SteerSignal)
 }
 
-// settled says that nothing that was asked is still to be done.
+// settled says that all updates have been handled.
 func (s steering) settled(ctx workflow.Context) bool {
 	return s.asked(ctx).Len() == 0 && workflow.AllHandlersFinished(ctx)
 }
 
-// ofLane are the updates that a lane takes itself. Whether another lane is left when it
-// is drained, only its campaign can tell.
+// ofLane are the updates that a lane takes itself. Drain is not among them: only the
+// campaign knows whether another lane is left.
 var ofLane = []string{activities.SteerPause, activities.SteerResume, activities.SteerQuarantine, activities.SteerRelease}
 
-// steer sets the handlers of a lane's own updates up. A lane passes on what it is
-// asked: its campaign gives the orders.
+// steer sets up the handlers of a lane's own updates. The lane passes updates on, because
+// the campaign gives the orders.
 func (l *laneRun) steer(ctx workflow.Context) error {
 	for _, each := range described {
 		update := each.update
@@ -196,7 +196,7 @@ func (l *laneRun) steer(ctx workflow.Context) error {
 	return nil
 }
 
-// stand is how the campaign stands, as far as the lane knows.
+// stand is the state of the campaign as far as the lane knows it.
 func (l *laneRun) stand(ctx workflow.Context) stand {
 	now := stand{campaign: l.input.Campaign, state: "running", now: workflow.Now(ctx),
 		lanes: []laneStand{{name: l.input.Lane.Name, orders: l.orders, report: l.state.Report}}}
@@ -206,7 +206,7 @@ func (l *laneRun) stand(ctx workflow.Context) stand {
 	return now
 }
 
-// own is what a lane was asked as its campaign is asked it.
+// own completes an update for the lane with the lane's name.
 func (l *laneRun) own(what activities.Steering) activities.Steering {
 	if what.Lane == "" {
 		what.Lane = l.input.Lane.Name
@@ -214,7 +214,7 @@ func (l *laneRun) own(what activities.Steering) activities.Steering {
 	return what
 }
 
-// passOn tells the campaign what its lane was asked.
+// passOn passes an update that the lane was asked for on to its campaign.
 func (l *laneRun) passOn(ctx workflow.Context, update string, what activities.Steering) (string, error) {
 	what = l.own(what)
 	input := activities.AmendInput{Campaign: l.input.Campaign, DataDir: l.input.DataDir, Dataset: l.input.Dataset,

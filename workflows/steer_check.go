@@ -11,16 +11,16 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// stand is how a campaign stands, as far as an update can be refused for it.
+// stand is the part of a campaign's state that decides whether an update is refused.
 type stand struct {
 	campaign string
 	state    string // see CampaignStatus
 	now      time.Time
-	trials   int // of the plan
+	trials   int // number of trials in the plan
 	lanes    []laneStand
 }
 
-// laneStand is how a lane stands: what it is told to do, and what it told last.
+// laneStand is the state of a lane: its orders and its last report.
 type laneStand struct {
 	name   string
 	orders Orders
@@ -29,13 +29,13 @@ type laneStand struct {
 
 func (l laneStand) quarantined() bool { return l.orders.Quarantine != "" || l.report.Quarantine != nil }
 
-// runs says that it runs trials, now, when what is in its way is over, or, where nothing
-// was left for it, when there is something again.
+// runs says that the lane runs trials now, or will when an obstacle is gone, or, when
+// nothing was left for it, when there are trials again.
 func (l laneStand) runs() bool {
 	return !l.orders.Drain && (!l.report.Over() || l.report.State == LaneEnded)
 }
 
-// takes is what each update is told beside who and why.
+// takes are the arguments of each update, besides who asks and why.
 var takes = map[string][]string{
 	activities.SteerPause:      {"lane", "now"},
 	activities.SteerResume:     {"lane"},
@@ -49,8 +49,9 @@ var takes = map[string][]string{
 	activities.SteerUntil:      {"until", "none"},
 }
 
-// refuse is why an update is not for a campaign that stands so, all of it in one
-// line; nil when it may be tried. Whether cells and trials are possible the dataset says.
+// refuse is why an update is not possible in the campaign's state, with all reasons in one
+// line; nil when it may be tried. The dataset decides whether cells and trials are
+// possible.
 func (s stand) refuse(update string, what activities.Steering) error {
 	switch s.state {
 	case "planning":
@@ -82,7 +83,7 @@ func (s stand) refuse(update string, what activities.Steering) error {
 	return nil
 }
 
-// problem is what is wrong with what is an update's own; "" when nothing is.
+// problem is what is wrong with an update's own arguments; "" when nothing is.
 func (s stand) problem(update string, what activities.Steering) string {
 	switch update {
 	case activities.SteerPause, activities.SteerResume, activities.SteerDrain, activities.SteerQuarantine, activities.SteerRelease:
@@ -129,7 +130,7 @@ func (s stand) untilProblem(what activities.Steering) string {
 	return ""
 }
 
-// meant are the lanes that an update is for.
+// meant are the lanes that an update is meant for.
 func (s stand) meant(lane string) []laneStand {
 	if lane == "" {
 		return s.lanes
@@ -146,7 +147,7 @@ func (s stand) laneProblem(update string, what activities.Steering) string {
 		}
 		return fmt.Sprintf("campaign %s has no lane %q: want %s", s.campaign, what.Lane, strings.Join(names, ", "))
 	}
-	// any says that something is so of a lane that is meant.
+	// any says whether a condition is true of any of the lanes that are meant.
 	any := func(is func(laneStand) bool) bool { return slices.ContainsFunc(lanes, is) }
 	of := "no lane"
 	if what.Lane != "" {
@@ -196,7 +197,7 @@ func (s stand) already(lane, what string) string {
 	return "lane " + lane + " is " + what + " already"
 }
 
-// negative is "no lane is paused", "lane a is not paused".
+// negative returns "no lane is paused" or "lane a is not paused", for example.
 func negative(of, what string) string {
 	if of == "no lane" {
 		return of + " is " + what

@@ -16,8 +16,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// queueOf is where a machine's own activities run: in its worker, or ("") on the
-// controller, over SSH.
+// queueOf is the queue on which a machine's own activities run: that of its worker, or ""
+// when they run on the controller, over SSH.
 func (a *attempt) queueOf(ctx workflow.Context, name string) string {
 	controller := workflow.GetInfo(ctx).TaskQueueName
 	machine, _ := a.input.Lane.Machine(name)
@@ -30,15 +30,15 @@ func (a *attempt) queueOf(ctx workflow.Context, name string) string {
 	return HostQueue(controller, a.input.Lane.Name, name)
 }
 
-// step is a call for await.
+// step is a step as a function for await.
 func (a *attempt) step(options workflow.ActivityOptions, activity, input any) func(workflow.Context) workflow.Future {
 	return func(ctx workflow.Context) workflow.Future { return a.call(ctx, options, activity, input) }
 }
 
-// follow starts an activity that goes on until the attempt is cleaned up, or what the
-// warm-up began ends. Its early end ends the attempt. Nothing else cancels it,
-// neither the end of the attempt's time nor the trial's cancellation: a host's worker
-// that was stopped first could not tell that what it runs has ended.
+// follow starts an activity that goes on until the attempt is cleaned up, or, for those
+// that the warm-up begins, until coolDown. When it ends early, the attempt ends. Nothing
+// else cancels it, neither the end of the attempt's time nor the trial's cancellation: if a
+// host's worker were stopped first, it could not report that what it runs has ended.
 func (a *attempt) follow(ctx workflow.Context, kind, what, queue string, activity, input any) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	working, cancel := workflow.WithCancel(detached)
@@ -52,8 +52,8 @@ func (a *attempt) follow(ctx workflow.Context, kind, what, queue string, activit
 	a.followed = append(a.followed, followed{what: what, future: future})
 }
 
-// prepare waits for the testbed, and sweeps it. It takes as long as it takes:
-// the attempt's time begins afterwards.
+// prepare waits for the testbed, and sweeps it. It may take any time: the attempt's own
+// time begins afterwards.
 func (a *attempt) prepare(ctx workflow.Context) error {
 	a.enter(ctx, trial.Provision)
 	if a.input.Lane.Kind.IsLab() {
@@ -75,9 +75,8 @@ func (a *attempt) prepare(ctx workflow.Context) error {
 	return nil
 }
 
-// provision makes the disk and the guest, and meanwhile brings the hosts'
-// workers to life. The guest's comes later: nothing else may use the path while
-// that is measured.
+// provision makes the disk and the guest, and meanwhile starts the hosts' workers. The
+// guest's worker comes later: nothing else may use the path while it is measured.
 func (a *attempt) provision(ctx workflow.Context) error {
 	for _, machine := range a.input.Lane.Machines {
 		if machine.Worker && machine.Name != trial.Guest {
@@ -115,9 +114,9 @@ func (a *attempt) shape(ctx workflow.Context) error {
 	return nil
 }
 
-// blameWAN looks whether the path is still what was shaped when the target has
-// failed: then it is no result. When nobody can tell, it stays one: the path may
-// be away for the target's own reasons.
+// blameWAN checks, when the target has failed, whether the path still is what was shaped.
+// If it is not, the failure is no result. When nobody can tell, it stays a result: the path
+// may be away for reasons of the target itself.
 func (a *attempt) blameWAN(ctx workflow.Context, failed error) error {
 	if failed == nil || wire.Of(failed) != fault.TargetFailed {
 		return failed
@@ -142,7 +141,7 @@ func (a *attempt) certify(ctx workflow.Context, moment string) error {
 	return nil
 }
 
-// warmUp starts what watches, and the load, and waits until that is steady.
+// warmUp starts the witnesses and the load, and waits until the load is steady.
 func (a *attempt) warmUp(ctx workflow.Context) error {
 	a.cold = len(a.cleanup.steps)
 	if guest, _ := a.input.Lane.Machine(trial.Guest); guest.Worker {
@@ -159,7 +158,7 @@ func (a *attempt) warmUp(ctx workflow.Context) error {
 	}
 	load.Setup = load.Setup.Started()
 	a.follow(ctx, "load", "load in the guest", queue, recordings.FollowLoad, load)
-	// The warm-up begins with the load, not with its preparations.
+	// The warm-up begins with the load, not with the preparations for it.
 	a.ref.Timeline[len(a.ref.Timeline)-1].At = a.now(ctx)
 	input := machine.SteadyInput{RecordingInput: load, Rule: a.input.SteadyState,
 		Least: a.input.Phases.WarmUp, Longest: a.input.Phases.WarmUpMax}
@@ -193,7 +192,7 @@ func (a *attempt) watch(ctx workflow.Context) error {
 		err := a.await(ctx, nil, func(workflow.Context) workflow.Future { return started[i] })
 		if err != nil && failed == nil {
 			failed = err
-			cancel() // the others are waited for: nothing may run beside the teardown
+			cancel() // the others are waited for: nothing may run at the same time as the teardown
 		}
 		if failed == nil {
 			queue := a.queueOf(ctx, name)
@@ -203,8 +202,8 @@ func (a *attempt) watch(ctx workflow.Context) error {
 	return failed
 }
 
-// recording names what records on a machine. Over SSH, with no queue, the controller knows
-// what that is.
+// recording identifies a recording on a machine. Over SSH, with no queue, the controller
+// knows the recording's setup.
 func (a *attempt) recording(queue, name string, setup machine.RecordingSetup) machine.RecordingInput {
 	input := machine.RecordingInput{Target: a.toWorker(queue), Machine: name}
 	if queue != "" {
@@ -234,11 +233,13 @@ func (a *attempt) disturb(ctx workflow.Context) error {
 	return err
 }
 
-// leastQuiet is some of the seconds at which heartbeats and progress are written down.
+// leastQuiet is a few of the intervals, in seconds, at which heartbeats and progress are
+// written.
 const leastQuiet = 3 * time.Second
 
-// look sees whether the guest and its disk came back from what phase after is
-// after. That they did not is a result, also when it ended the phase early.
+// look finds out whether the guest and its disk came back after the migration or pause
+// before phase after. If they did not, that is a result, even when it ended the phase
+// early.
 func (a *attempt) look(ctx workflow.Context, failed error) error {
 	_, after := a.ref.Timeline.Start(trial.After)
 	if !after || a.input.Trial.Cell.Control == campaign.ControlNone || failed != nil && !mayHang(failed) {
@@ -260,7 +261,7 @@ func (a *attempt) look(ctx workflow.Context, failed error) error {
 	return failed
 }
 
-// mayHang says whether what ended phase after may follow from a guest that hangs.
+// mayHang says whether the error that ended phase after may come from a guest that hangs.
 func mayHang(failed error) bool {
 	switch wire.CauseOf(failed) {
 	case cause.LoadDied, cause.WitnessDied, cause.Infrastructure, cause.TimeOut:
@@ -269,7 +270,7 @@ func mayHang(failed error) bool {
 	return false
 }
 
-// pauseOf is for how long a load leaves its disk alone of its own accord, at most.
+// pauseOf is the longest time for which a load leaves its disk idle of its own accord.
 func pauseOf(access campaign.AccessSpec) time.Duration {
 	longest := time.Duration(0)
 	for _, line := range access.Lines {
@@ -281,13 +282,13 @@ func pauseOf(access campaign.AccessSpec) time.Duration {
 	return longest
 }
 
-// collect ends what records and brings its raw files to the dataset.
-// failed says that the system under test has failed.
+// collect ends the recordings and brings their raw files to the dataset. failed says that
+// the system under test has failed.
 func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	input := activities.CollectInput{Target: a.target(), Failed: failed, Hung: a.known.Looked.Cause == cause.GuestHung}
-	a.followed = nil // what is followed ends now
+	a.followed = nil // the followed activities end now
 	options := onTestbed("collect the samples")
-	options.StartToCloseTimeout += a.input.Limits.Trial // there are as many as the trial was long
+	options.StartToCloseTimeout += a.input.Limits.Trial // the number of samples depends on the trial's length
 	if err := a.call(ctx, options, collector.Collect, input).Get(ctx, &a.known.Collected); err != nil {
 		return err
 	}
@@ -295,15 +296,16 @@ func (a *attempt) collect(ctx workflow.Context, failed bool) error {
 	return nil
 }
 
-// coolDown ends what the warm-up began, the guest's worker among it: to read the
-// disk, the guest may be switched off, and who follows it would wait for it in vain.
+// coolDown ends what the warm-up began, including the guest's worker: the guest may be
+// switched off so that its disk can be read, and an activity that follows it would wait in
+// vain.
 func (a *attempt) coolDown(ctx workflow.Context) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	a.cleanup.runTo(detached, a.cold)
 }
 
-// verify reads the ledger back. failed says that the system under test has
-// failed: the ledger is wanted then above all.
+// verify reads the ledger back. failed says that the system under test has failed: then the
+// ledger matters most.
 func (a *attempt) verify(ctx workflow.Context, failed bool) error {
 	input := activities.VerifyInput{Target: a.brief(), Disk: a.known.Provisioned.Disk, Failed: failed}
 	if err := a.call(ctx, lasting(onTestbed("verify the disk"), a.job().Verify()), testbedActivities.Verify, input).Get(ctx, &a.known.Verified); err != nil {
@@ -313,9 +315,8 @@ func (a *attempt) verify(ctx workflow.Context, failed bool) error {
 	return nil
 }
 
-// evidence collects what may explain a failure, and takes over what it shows:
-// that the guest crashed is a result, whatever ended the attempt, unless the path was not
-// what was shaped.
+// evidence collects what may explain a failure, and uses what it shows: a guest that
+// crashed is a result, whatever ended the attempt, unless the path was not what was shaped.
 func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded) activities.Concluded {
 	options := onTestbed("collect evidence of " + string(concluded.Cause))
 	if err := a.call(ctx, options, collector.Evidence, activities.EvidenceInput{Target: a.target(), Disk: a.known.Provisioned.Disk}).Get(ctx, &a.known.Found); err != nil {
@@ -323,7 +324,8 @@ func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded)
 		return concluded
 	}
 	a.passed(a.known.Found.Now)
-	// What was found out as a result stands, unless its cause is better known.
+	// A verdict that was found to be a result stands, unless the evidence gives a more
+	// specific cause.
 	if found := a.known.Found; found.Cause != "" && !cause.OfPath(concluded.Cause) && (concluded.Verdict != trial.TargetFailed || isVague(concluded.Cause)) {
 		concluded.Verdict, concluded.Cause = trial.TargetFailed, found.Cause
 		concluded.Reason = found.Reason + " (" + concluded.Reason + ")"
@@ -331,7 +333,7 @@ func (a *attempt) evidence(ctx workflow.Context, concluded activities.Concluded)
 	return concluded
 }
 
-// isVague says whether a failure's cause only says which part has failed.
+// isVague says whether a cause only says which part has failed.
 func isVague(code cause.Code) bool {
 	switch code {
 	case cause.StorageFailed, cause.MigrationFailed, cause.TimeOut, cause.NoRecovery, cause.GuestHung:
@@ -340,7 +342,7 @@ func isVague(code cause.Code) bool {
 	return false
 }
 
-// teardown leaves the testbed as it was, and has that written. It goes on trying: nothing
+// teardown leaves the testbed as it was, and notes how. It keeps trying, because nothing
 // may use the testbed before.
 func (a *attempt) teardown(ctx workflow.Context) error {
 	a.enter(ctx, trial.Teardown)

@@ -16,12 +16,12 @@ import (
 
 var hookActivities *activities.Hooks // stays nil, as the others do
 
-// teller has hooks told of a workflow's events. Which hooks there are, the
-// controller knows and no workflow.
+// teller has hooks told of a workflow's events. Only the controller knows which hooks there
+// are; no workflow does.
 type teller struct{ telling []workflow.Future }
 
-// tell has the event told, also while the workflow is being cancelled, and does
-// not wait for it.
+// tell has hooks told of an event, also while the workflow is being cancelled, and does not
+// wait for it.
 func (t *teller) tell(ctx workflow.Context, event hooks.Event) {
 	event.When = workflow.Now(ctx)
 	detached, _ := workflow.NewDisconnectedContext(ctx)
@@ -30,18 +30,18 @@ func (t *teller) tell(ctx workflow.Context, event hooks.Event) {
 	t.telling = append(t.telling, workflow.ExecuteActivity(options, hookActivities.Tell, event))
 }
 
-// wait waits until everything is told, or cannot be. What is not told when a
-// workflow ends or continues as new is never told.
+// wait waits until hooks have been told of all events, or cannot be. Events that are
+// pending when a workflow ends or continues as new are lost.
 func (t *teller) wait(ctx workflow.Context) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	for len(t.telling) > 0 {
 		told := t.telling[0]
 		t.telling = t.telling[1:]
-		_ = told.Get(detached, nil) // the controller has logged why not
+		_ = told.Get(detached, nil) // the controller has logged the reason
 	}
 }
 
-// tellFailed has an attempt told that has ended without a valid measurement.
+// tellFailed has hooks told of an attempt that has ended without a valid measurement.
 func (l *laneRun) tellFailed(ctx workflow.Context, planned campaign.Trial, result TrialResult, err error) {
 	switch {
 	case temporal.IsWorkflowExecutionAlreadyStartedError(err), err != nil && wire.Of(err) == fault.Cancelled:
@@ -56,13 +56,13 @@ func (l *laneRun) tellFailed(ctx workflow.Context, planned campaign.Trial, resul
 		State: string(result.Verdict), Cause: string(result.Cause), Reason: result.Reason})
 }
 
-// tellQuarantine has the lane's quarantine told.
+// tellQuarantine has hooks told of the lane's quarantine.
 func (l *laneRun) tellQuarantine(ctx workflow.Context, q Quarantine) {
 	l.teller.tell(ctx, hooks.Event{Kind: hooks.LaneQuarantined, Campaign: l.input.Campaign, Lane: l.input.Lane.Name,
 		Cause: string(q.Cause), Reason: q.Reason})
 }
 
-// tellEnd has the campaign's end told, whatever it is, and waits for it.
+// tellEnd has hooks told of the campaign's end, however it ended, and waits for that.
 func (c *campaignRun) tellEnd(ctx workflow.Context, failed error) {
 	event := hooks.Event{Kind: hooks.CampaignEnded, Campaign: c.input.Name, State: "finished", Trials: map[string]int{}}
 	switch {

@@ -25,7 +25,7 @@ type TrialInput struct {
 	Trial      campaign.Trial `json:"trial"`
 	Attempt    int            `json:"attempt"` // from 1
 	activities.Settings
-	// Before is how the trial's attempt before ended, where that is known.
+	// Before is how the trial's previous attempt ended, where that is known.
 	Before TrialResult `json:"before,omitzero"`
 	// Began is when a simulated trial begins; zero for a real one.
 	Began time.Time `json:"began,omitzero"`
@@ -41,9 +41,9 @@ type TrialResult struct {
 	activities.Figures
 }
 
-// Trial executes one attempt of a trial. The system under test failing is a
-// result. Whatever happens, the testbed is left as it was. Whether there is to be
-// another attempt is for the lane's next claim to say.
+// Trial executes one attempt of a trial. A failure of the system under test is a result.
+// Whatever happens, the testbed is left as it was. The lane's next claim decides whether
+// there is another attempt.
 func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
 	status := TrialStatus{CellID: input.Trial.CellID, Lane: input.Lane.Name, Attempts: max(1, input.Limits.Attempts),
 		Problem: input.Before.Reason, Cause: input.Before.Cause}
@@ -68,7 +68,7 @@ func Trial(ctx workflow.Context, input TrialInput) (TrialResult, error) {
 	return result, nil
 }
 
-// sequenceText is how a trial's number is written, so that it sorts.
+// sequenceText is a trial's number in a form that sorts.
 func sequenceText(sequence int) string { return fmt.Sprintf("%05d", sequence) }
 
 // verdictOf judges an attempt by the error that ended it.
