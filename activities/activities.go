@@ -1,18 +1,17 @@
-// Package activities does the work of a campaign: one struct for each concern,
-// each method one activity of Temporal.
+// Package activities does the work of a campaign. It has one struct for each concern, and
+// each method is one Temporal activity.
 //
-// Every activity promises that it is idempotent: run twice, or again after a
-// crash half-way, it ends in the same state. Every one that takes longer than
-// some seconds heartbeats what it has got done, and ends itself when nothing
-// gets done any more. Errors carry their class (see package fault).
+// Every activity promises that it is idempotent: run twice, or again after a crash in the
+// middle, it leaves the same state. Every activity that takes longer than a few seconds
+// heartbeats its progress, and ends itself when there is no progress any more. Errors carry
+// their class (see package fault).
 //
-// No sample passes through Temporal: results are paths, counts, hashes and
-// small facts.
+// No sample passes through Temporal: results are paths, counts, hashes and small facts.
 //
-// What concerns one machine only is in package machine, and runs on it, in a
-// worker, as well as on the controller, over SSH. What is here concerns several
-// machines at once, or the dataset: it runs on the controller, which has the
-// keys to all of them and gives them to nobody.
+// Activities that concern only one machine are in package machine. They run on that
+// machine, in a worker, or on the controller, over SSH. The activities here concern several
+// machines at once, or the dataset: they run on the controller, which has the keys to all
+// machines and gives them to nobody.
 package activities
 
 import (
@@ -25,10 +24,10 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Target is which attempt an activity works on, and where.
+// Target says which attempt an activity works on, and where.
 type Target = machine.Target
 
-// named are the names of the testbed's machines that can do something.
+// named are the names of the testbed's machines for which can is true.
 func named(bed testbed.Bed, can func(trial.Machine) bool) []string {
 	var names []string
 	for _, machine := range bed.Machines() {
@@ -39,11 +38,11 @@ func named(bed testbed.Bed, can func(trial.Machine) bool) []string {
 	return names
 }
 
-// hasWitness says whether the witness's program runs on a machine.
+// hasWitness says whether the witness program runs on a machine.
 func hasWitness(m trial.Machine) bool { return m.Witness }
 
-// recorderAt is the hypervisor of a site's host on which no witness of ours runs,
-// where it keeps a record of its own; otherwise nil.
+// recorderAt is the hypervisor of a site's host when our witness does not run on that host
+// and the hypervisor keeps its own record; otherwise nil.
 func recorderAt(bed testbed.Bed, m trial.Machine) hypervisor.Recorder {
 	if m.Site == "" || m.Witness {
 		return nil

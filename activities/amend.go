@@ -10,29 +10,30 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// AmendInput is an update that a campaign, or a lane of it, has taken.
+// AmendInput is an update that a campaign or one of its lanes has taken.
 type AmendInput struct {
 	Campaign string    `json:"campaign"`
 	DataDir  string    `json:"data_dir"`
 	Dataset  string    `json:"dataset"` // identity of the campaign's folder
-	ID       string    `json:"id"`      // of the update, which no other one has: also none of a later run
+	ID       string    `json:"id"`      // of the update; unique, also among the updates of later runs
 	At       time.Time `json:"at"`
 	Update   string    `json:"update"`
 	Steering Steering  `json:"steering"`
-	// Answer says what it comes to, where that does not depend on the plan.
+	// Answer says what the update does, where that does not depend on the plan.
 	Answer string `json:"answer,omitempty"`
 }
 
-// Amended is what came of an update.
+// Amended is the result of an update.
 type Amended struct {
 	Answer string `json:"answer"` // one sentence
-	Total  int    `json:"total"`  // trials of the plan
-	// Stop is the rule that holds now; nil for none.
+	Total  int    `json:"total"`  // number of trials in the plan
+	// Stop is the rule that holds now; nil when there is none.
 	Stop *campaign.Stop `json:"stop,omitempty"`
 }
 
-// Amend notes an update in the dataset, with what it changes of the plan. What cannot
-// be is refused, and noted nowhere. The same update is noted once, and answered alike.
+// Amend notes an update in the dataset, with its changes of the plan. An update that is not
+// possible is refused and not noted. The same update is noted once, and always gets the
+// same answer.
 func (p *Planner) Amend(ctx context.Context, input AmendInput) (Amended, error) {
 	amended, err := p.amend(ctx, input)
 	return amended, wire.ToTemporal(err)
@@ -56,7 +57,7 @@ func (p *Planner) amend(ctx context.Context, input AmendInput) (Amended, error) 
 	return Amended{Answer: event.Detail, Total: record.Counts().Total, Stop: record.Stop()}, nil
 }
 
-// change is what the update changes of the plan, and the answer to it.
+// change returns the update's changes of the plan, and the answer to the update.
 func (i AmendInput) change(plan func() (campaign.Begun, error)) (amendment campaign.Amendment, answer string, err error) {
 	switch i.Update {
 	case SteerSkip, SteerRepeat, SteerAdd, SteerStop:

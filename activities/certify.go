@@ -20,8 +20,7 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Certifier measures what a trial rests on: the path between the sites, and
-// the clocks.
+// Certifier measures what a trial depends on: the path between the sites, and the clocks.
 type Certifier struct {
 	Open    Opener
 	Records *Records
@@ -33,23 +32,22 @@ const (
 	AfterTrial  = judge.MomentAfter
 )
 
-// CertifyInput says what the path is to be like.
+// CertifyInput says what the path must be like.
 type CertifyInput struct {
 	Target
 	Moment    string        `json:"moment"` // BeforeTrial or AfterTrial
 	Tolerance wan.Tolerance `json:"tolerance"`
 }
 
-// Certified says that the path and the clocks were measured. What they were measured to
-// be is left for the attempt's row: see certificateFile.
+// Certified says that the path and the clocks were measured. The measured values are left
+// for the attempt's row: see certificateFile.
 type Certified struct {
 	Now time.Time `json:"now"`
 }
 
-// Certify measures the path between the sites while nothing else uses it, and
-// the clocks. A path that is not what the profile says before the trial makes
-// the measurement invalid at once; after the trial, that is found when the
-// attempt is judged.
+// Certify measures the path between the sites while nothing else uses it, and the clocks.
+// When the path does not match its profile before the trial, the measurement is invalid at
+// once; after the trial, that is found when the attempt is judged.
 func (c *Certifier) Certify(ctx context.Context, input CertifyInput) (Certified, error) {
 	var certified Certified
 	err := withBed(ctx, c.Open, input.Target, silenceOf(input.Target)+input.Ref.Job().Certificate, c.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
@@ -89,10 +87,9 @@ type ReadClocks struct {
 	Readings int `json:"readings"`
 }
 
-// FollowClocks reads the hosts' clocks again and again until it is cancelled, and
-// renews the leases of the hosts.
-// A host that cannot be asked once is asked again: the readings' distance makes
-// the clock as uncertain as it is.
+// FollowClocks reads the hosts' clocks again and again until it is cancelled, and renews
+// the hosts' leases. When a host does not answer once, it is asked again later: the time
+// between readings is part of the clock's uncertainty.
 func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 	return withBed(ctx, c.Open, target, silenceOf(target), c.Records.before(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
 		readings, err := openRows(target, dataset.Clocks)
@@ -122,8 +119,8 @@ func (c *Certifier) FollowClocks(ctx context.Context, target Target) error {
 	}))
 }
 
-// readClocks reads the clock of every host once. The guest's is read by the
-// hosts' witnesses.
+// readClocks reads the clock of every host once. The hosts' witnesses read the guest's
+// clock.
 func readClocks(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) ([]dataset.Clock, error) {
 	var rows []dataset.Clock
 	for _, name := range named(bed, func(m trial.Machine) bool { return m.Clock }) {
@@ -139,17 +136,17 @@ func readClocks(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) ([]dataset
 	return rows, nil
 }
 
-// clockRow is a reading of a clock by the controller.
+// clockRow is the row for a reading of a clock by the controller.
 func clockRow(name string, offset clock.Offset) dataset.Clock {
 	return dataset.Clock{TsNs: offset.At.UnixNano(), Machine: name, Reference: controllerName,
 		AheadNs: offset.Ahead.Nanoseconds(), UncertaintyNs: offset.Uncertainty.Nanoseconds()}
 }
 
-// controllerName is what tables call the controller.
+// controllerName is the controller's name in tables.
 const controllerName = "controller"
 
-// openRows begins a segment of the attempt's work folder, while others may do
-// the same.
+// openRows begins a segment in the attempt's work folder. Others may do the same at the
+// same time.
 func openRows[R any](target Target, table *dataset.Table[R]) (*dataset.Segment[R], error) {
 	if err := makeFolder(target, target.WorkFolder()); err != nil {
 		return nil, err
@@ -166,8 +163,8 @@ func openRows[R any](target Target, table *dataset.Table[R]) (*dataset.Segment[R
 	}
 }
 
-// journalRows writes rows to a segment of their own in the attempt's work
-// folder. They are on the disk when it returns.
+// journalRows writes rows to a segment of their own in the attempt's work folder. They are
+// on the disk when it returns.
 func journalRows[R any](target Target, table *dataset.Table[R], rows []R) error {
 	segment, err := openRows(target, table)
 	if err != nil {

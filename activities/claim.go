@@ -22,46 +22,46 @@ type ClaimInput struct {
 	DataDir    string `json:"data_dir"`
 	Dataset    string `json:"dataset"` // identity of the campaign's folder
 	PlanSHA256 string `json:"plan_sha256"`
-	Lane       string `json:"lane"` // "": it asks only what is left
-	// GiveBack frees what is not done of the lane's block: the lane is in
-	// quarantine, or drained.
+	Lane       string `json:"lane"` // "": only asks what is left
+	// GiveBack frees what is not done of the lane's block, because the lane is in
+	// quarantine or drained.
 	GiveBack bool `json:"give_back,omitempty"`
-	// Until is when no trial is begun any more; Now is the workflow's time.
+	// Until is the time after which no trial is begun; Now is the workflow's time.
 	Until time.Time      `json:"until,omitzero"`
 	Now   time.Time      `json:"now"`
-	Stop  *campaign.Stop `json:"stop,omitempty"` // as it is now
+	Stop  *campaign.Stop `json:"stop,omitempty"` // the rule that holds now
 }
 
-// What a lane does next.
+// What a lane should do next.
 const (
 	NextTrial   = "trial"
-	NextNothing = "nothing" // all is done, or other lanes have it
-	NextEnough  = "enough"  // the results are precise
-	NextUntil   = "until"   // the time is over
+	NextNothing = "nothing" // everything is done, or claimed by other lanes
+	NextEnough  = "enough"  // the results are precise enough
+	NextUntil   = "until"   // the time in Until has passed
 )
 
-// Claimed is what a lane does next. The dataset alone says what is done: asked
-// again without an attempt in between, it answers the same.
+// Claimed is what a lane should do next. Only the dataset knows what is done: asked again
+// without an attempt in between, it gives the same answer.
 type Claimed struct {
 	Next    string         `json:"next"`
 	Trial   campaign.Trial `json:"trial,omitzero"`
-	Attempt int            `json:"attempt,omitempty"` // one more than the last of which there is a trace
-	Began   time.Time      `json:"began,omitzero"`    // of a simulated trial: they never overlap
-	Precise *Precise       `json:"precise,omitempty"` // by the newest look; nil before the first
+	Attempt int            `json:"attempt,omitempty"` // one more than the number of the last known attempt
+	Began   time.Time      `json:"began,omitzero"`    // of a simulated trial: simulated trials never overlap
+	Precise *Precise       `json:"precise,omitempty"` // found by the newest look; nil before the first look
 	Dataset Counts         `json:"dataset"`           // what the folder holds
 }
 
 // Counts are what a campaign's folder holds.
 type Counts struct {
-	Total    int                   `json:"total"` // trials, with those that were added
+	Total    int                   `json:"total"` // trials, including added ones
 	Verdicts map[trial.Verdict]int `json:"verdicts,omitempty"`
 	Causes   map[cause.Code]int    `json:"causes,omitempty"`  // of the trials that are not valid
 	Retried  int                   `json:"retried,omitempty"` // attempts beyond the first
-	Seconds  float64               `json:"seconds,omitempty"` // that finished trials took, summed
+	Seconds  float64               `json:"seconds,omitempty"` // sum of the durations of finished trials
 }
 
-// Claim gives a lane its next trial, from what the folder says is done. It reads
-// nothing but what it needs: it is over in some ms.
+// Claim gives a lane its next trial, according to what the folder says is done. It reads
+// only what it needs, and takes a few milliseconds.
 func (p *Planner) Claim(ctx context.Context, input ClaimInput) (Claimed, error) {
 	claimed, err := p.claim(ctx, input)
 	return claimed, wire.ToTemporal(err)
@@ -123,8 +123,8 @@ func (c *Claimed) take(ctx context.Context, record *dataset.Record, input ClaimI
 	return nil
 }
 
-// runs notes that the campaign runs, where its folder says that it has ended: the
-// server's database is a copy from before that.
+// runs notes that the campaign runs, when its folder says that it has ended: the server's
+// database is a copy from before that.
 func runs(ctx context.Context, record *dataset.Record) error {
 	state, err := dataset.ReadState(record.Folder())
 	if err != nil || state.State == dataset.StateRunning {
@@ -133,8 +133,8 @@ func runs(ctx context.Context, record *dataset.Record) error {
 	return record.SetState(ctx, dataset.StateRunning)
 }
 
-// hasTrace says whether an attempt was begun that left no row, as one that was terminated:
-// its name is on the hosts, and must not be used again.
+// hasTrace says whether an attempt was begun that left no row, for instance because it was
+// terminated. Its name is on the hosts, so it must not be used again.
 func hasTrace(target Target) bool {
 	for _, path := range []string{target.WorkFolder(), target.WorkFolder() + beforeSuffix} {
 		if _, err := os.Lstat(path); err == nil {
@@ -144,8 +144,8 @@ func hasTrace(target Target) bool {
 	return false
 }
 
-// look tells how precise the results are, by the newest look that is due; nil when none
-// is. The rows of its blocks do not change any more, so it is made once.
+// look says how precise the results are, by the newest look that is due; nil when none is
+// due. The rows of that look's blocks no longer change, so each look is made once.
 func look(ctx context.Context, record *dataset.Record, stop *campaign.Stop) (*Precise, error) {
 	if stop == nil {
 		return nil, nil //nolint:nilnil // no rule is no error
@@ -176,7 +176,7 @@ func look(ctx context.Context, record *dataset.Record, stop *campaign.Stop) (*Pr
 	return &precise, nil
 }
 
-// trialsPerBlock is how many trials the first blocks have, each.
+// trialsPerBlock is the mean number of trials in each of the first blocks.
 func trialsPerBlock(record *dataset.Record, blocks int) float64 {
 	trials := 0
 	for _, planned := range record.Plan() {
@@ -187,5 +187,5 @@ func trialsPerBlock(record *dataset.Record, blocks int) float64 {
 	return float64(trials) / float64(blocks)
 }
 
-// holds is what a folder holds.
+// holds counts what a folder holds.
 func holds(record *dataset.Record) Counts { return Counts(record.Counts()) }

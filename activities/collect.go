@@ -28,21 +28,21 @@ type Collector struct {
 	Version string // of this program
 }
 
-// CollectInput is what to collect.
+// CollectInput says what to collect.
 type CollectInput struct {
 	Target
-	// Failed says that the system under test has failed: then what cannot be
-	// had any more is a problem to note, not an error.
+	// Failed says that the system under test has failed: then data that can no longer be
+	// had is a problem to note, not an error.
 	Failed bool `json:"failed,omitempty"`
-	// Hung says that the guest does not answer: it is not asked for anything.
+	// Hung says that the guest does not answer: then it is not asked for anything.
 	Hung bool `json:"hung,omitempty"`
 }
 
-// Collected is what was brought to the attempt's work folder: a folder of raw
-// files for each machine.
+// Collected is what was brought to the attempt's work folder: a folder of raw files for
+// each machine.
 type Collected struct {
 	Machines []string `json:"machines,omitempty"`
-	// Records are those of Machines on which nothing of ours watched, and whose
+	// Records are those of Machines on which our witness did not run, and whose
 	// hypervisor's own record was read.
 	Records  []string  `json:"records,omitempty"`
 	Problems []string  `json:"problems,omitempty"`
@@ -50,9 +50,9 @@ type Collected struct {
 	Now      time.Time `json:"now"`
 }
 
-// Collect ends what records, and fetches the raw files. Doing it again fetches
-// them again. What writes to the disk ends first, so that the hosts have seen
-// all of it; then the hosts are collected from at once.
+// Collect ends the recordings and fetches their raw files. Doing it again fetches the files
+// again. First it ends what writes to the disk, so that the hosts have seen all of it; then
+// it collects from all hosts at once.
 func (c *Collector) Collect(ctx context.Context, input CollectInput) (Collected, error) {
 	var collected Collected
 	err := withBed(ctx, c.Open, input.Target, silenceOf(input.Target), c.Records.alone(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
@@ -85,15 +85,16 @@ type gathering struct {
 	collected Collected
 }
 
-// guestLimit is how long a guest that the target has failed may take to give what
-// it has: the load waits for its disk before it is killed, and the log crosses the
-// WAN. It is less than the silence that would end the whole collection.
+// guestLimit is how long a guest may take to deliver its data after the target has failed:
+// the load waits for its disk before it is killed, and its log crosses the WAN. It is
+// shorter than the silence that would end the whole collection.
 func guestLimit(target Target) time.Duration { return silenceOf(target) * 4 / 5 }
 
 var errHung = errors.New("collect from the guest: it hangs; what its load has logged is lost")
 
-// guest ends the load, fetches its log, and ends the guest's witness. When the target
-// has failed, the guest may not answer: that must not keep the hosts' files away.
+// guest ends the load, fetches its log, and ends the guest's witness. When the target has
+// failed, the guest may not answer: that must not prevent the collection of the hosts'
+// files.
 func (g *gathering) guest(ctx context.Context) []error {
 	if g.input.Hung {
 		return []error{errHung}
@@ -107,13 +108,13 @@ func (g *gathering) guest(ctx context.Context) []error {
 	return []error{g.fetch(ctx, trial.Guest, func() (record.Recording, error) { return g.bed.Load(g.input.Ref) }, cause.LoadDied), g.endBeats(ctx)}
 }
 
-// hosts collects from all hosts at once: the files of the witness where one runs,
-// and otherwise what a site's hypervisor has written down itself.
+// hosts collects from all hosts at once: the files of the witness where one runs, and
+// otherwise the record of a site's own hypervisor.
 func (g *gathering) hosts(ctx context.Context) []error {
 	return gather.Values(g.bed.Machines(), func(m trial.Machine) error {
 		recorder := recorderAt(g.bed, m)
 		switch {
-		case hostWitness(m): // the guest's leaves no files
+		case hostWitness(m): // the guest's witness leaves no files
 			return g.fetch(ctx, m.Name, func() (record.Recording, error) { return g.bed.Witness(g.input.Ref, m.Name) }, cause.WitnessDied)
 		case recorder != nil:
 			return g.record(ctx, m, recorder)
@@ -134,9 +135,8 @@ func (g *gathering) endBeats(ctx context.Context) error {
 	return nil
 }
 
-// end ends a recording. One that has ended by itself is an error, unless the
-// target has failed: it may have ended because of that, and what it wrote is
-// kept.
+// end ends a recording. A recording that has ended by itself is an error, unless the target
+// has failed: then it may have ended because of that, and what it wrote is kept.
 func (g *gathering) end(ctx context.Context, name string, recording record.Recording, died cause.Code) error {
 	progress, err := recording.Progress(ctx)
 	if err != nil {
@@ -184,23 +184,23 @@ func (g *gathering) fetch(ctx context.Context, name string, find func() (record.
 
 // Found is what the evidence of a failure shows at once.
 type Found struct {
-	// Cause of the failure that the system under test shows; "" when it shows
+	// Cause is the cause of a failure of the system under test; "" when the evidence shows
 	// none.
 	Cause  cause.Code `json:"cause,omitempty"`
 	Reason string     `json:"reason,omitempty"`
 	Now    time.Time  `json:"now"`
 }
 
-// EvidenceInput is whose evidence is wanted.
+// EvidenceInput says which attempt's evidence is wanted.
 type EvidenceInput struct {
 	Target
-	Disk storage.Disk `json:"disk"` // as it was provisioned; without a name when it was not
+	Disk storage.Disk `json:"disk"` // as it was provisioned; without a name when it was not provisioned
 }
 
-// Evidence brings what may explain a failure into the attempt's part of the
-// dataset, before the teardown takes it away, and looks whether the guest or
-// the storage shows what has happened. Of an attempt that the dataset has it finds
-// nothing: what it found is there.
+// Evidence brings what may explain a failure into the attempt's part of the dataset, before
+// the teardown removes it, and checks whether the guest or the storage shows what has
+// happened. For an attempt that is already in the dataset it does nothing: what it found is
+// there.
 func (c *Collector) Evidence(ctx context.Context, input EvidenceInput) (Found, error) {
 	var found Found
 	find := c.Records.alone(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
@@ -235,18 +235,18 @@ func find(ctx context.Context, bed testbed.Bed, p *pulse.Pulse, input EvidenceIn
 	return found, nil
 }
 
-// evidenceName is the folder of the evidence in an attempt's.
+// evidenceName is the name of the evidence folder in an attempt's folder.
 const evidenceName = "evidence"
 
-// evidenceFolder is where an attempt's evidence bundle is.
+// evidenceFolder is the folder of an attempt's evidence bundle.
 func evidenceFolder(target Target) string {
 	cell := target.Ref.Trial.Cell
 	return filepath.Join(dataset.CampaignFolder(target.DataDir, target.Ref.Campaign),
 		filepath.FromSlash(dataset.TrialFolder(cell.Storage, cell.RTTMs, target.Ref.Key())), evidenceName)
 }
 
-// diagnose asks the hypervisors for the guest: one that was to run and is
-// crashed or nowhere is a result.
+// diagnose asks the hypervisors about the guest: a guest that should run but has crashed,
+// or is on no host, is a result.
 func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (code cause.Code, reason string) {
 	if _, loaded := ref.Timeline.Start(trial.WarmUp); !loaded {
 		return "", ""
@@ -259,7 +259,7 @@ func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (code cause.C
 		}
 		for _, domain := range domains {
 			seen++
-			// One that is shut down may be suspended for its migration.
+			// A domain that is shut down may be suspended for its migration.
 			if domain.Status == hypervisor.Crashed {
 				return cause.GuestCrash, fmt.Sprintf("domain %s is %s on %s", domain.Name, domain.Status, bed.Hypervisor(site).Host())
 			}
@@ -271,8 +271,8 @@ func diagnose(ctx context.Context, bed testbed.Bed, ref trial.Ref) (code cause.C
 	return "", ""
 }
 
-// diagnoseStorage asks the storage system what has happened to the disk: what
-// failed in its consequence may be named otherwise.
+// diagnoseStorage asks the storage system what has happened to the disk: failures that
+// follow from that may have other names.
 func diagnoseStorage(ctx context.Context, bed testbed.Bed, input EvidenceInput) (code cause.Code, reason string) {
 	system, err := storageOf(bed, input.Ref)
 	if err != nil || input.Disk.Name == "" {

@@ -27,14 +27,14 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Conclude turns an attempt's raw files into its part of the dataset, looks at
-// what was measured, and writes the attempt's row. It does so once: an attempt that the
-// dataset has is not concluded again, whatever is said of it. Raw files that cannot be
-// understood make the measurement invalid and are kept, and so are those that
-// were not collected whole; else they are removed when the dataset has them.
+// Conclude turns an attempt's raw files into its part of the dataset, judges what was
+// measured, and writes the attempt's row. It does so once: an attempt that is in the
+// dataset is not concluded again, whatever the input says. Raw files that cannot be
+// understood make the measurement invalid and are kept, and so are those that were not
+// collected completely; otherwise raw files are removed once the dataset has their content.
 //
-// As many attempts as there are processors are concluded at once, and the others wait:
-// their samples are in memory, and a campaign has many lanes.
+// At most as many attempts as there are processors are concluded at once, and the others
+// wait: their samples are in memory, and a campaign has many lanes.
 func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Concluded, error) {
 	leave, err := takeTurn(ctx, "write attempt "+input.Ref.Key())
 	if err != nil {
@@ -51,13 +51,13 @@ func (c *Collector) Conclude(ctx context.Context, input ConcludeInput) (Conclude
 	return concluded, nil
 }
 
-// concluding has a place for each attempt that this process may conclude at once.
+// concluding has a place for each attempt that this process may conclude at the same time.
 var concluding = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))
 
 // longestTurn is how long a conclusion may wait for those before it.
 const longestTurn = time.Hour
 
-// takeTurn waits for a place, and heartbeats meanwhile. leave gives it back.
+// takeTurn waits for a place, and heartbeats meanwhile. leave gives the place back.
 func takeTurn(ctx context.Context, step string) (leave func(), err error) {
 	waiting, p, stop := pulse.Start(ctx, longestTurn)
 	defer stop()
@@ -71,12 +71,12 @@ func takeTurn(ctx context.Context, step string) (leave func(), err error) {
 // datasetSilence is how long one step on the dataset may take.
 const datasetSilence = 10 * time.Minute
 
-// keptFile, in an attempt's work folder, says that its raw files are not all in the
+// keptFile, in an attempt's work folder, says that not all of its raw files are in the
 // dataset.
 const keptFile = "kept"
 
-// conclude writes the attempt, unless the dataset has it, and removes its raw files. What
-// takes long tells done of itself.
+// conclude writes the attempt, unless the dataset has it, and removes its raw files. Slow
+// parts report their progress to done.
 func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func(any)) (concluded Concluded, err error) {
 	record, err := c.Records.Open(ctx, input.Target)
 	if err != nil {
@@ -113,7 +113,7 @@ func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func
 		}
 	}
 	if record.Due() {
-		if _, err := record.Compact(ctx, c.Version); err != nil { // the attempt is in the dataset without it
+		if _, err := record.Compact(ctx, c.Version); err != nil { // the attempt is in the dataset all the same
 			activity.GetLogger(ctx).Warn("the rows are not merged", "folder", record.Folder(), "error", err.Error())
 		}
 	}
@@ -121,7 +121,7 @@ func (c *Collector) conclude(ctx context.Context, input ConcludeInput, done func
 		Figures: figuresOf(&row)}, nil
 }
 
-// keep notes whether the raw files are still needed when the dataset has the attempt.
+// keep notes whether the raw files are still needed once the dataset has the attempt.
 func (a *account) keep() error {
 	path := filepath.Join(a.input.WorkFolder(), keptFile)
 	complete, err := a.complete()
@@ -157,43 +157,43 @@ func (a *account) complete() (bool, error) {
 	return true, err
 }
 
-// account puts an attempt's data together.
+// account is the state while an attempt's data is put together.
 type account struct {
 	ctx   context.Context //nolint:containedctx // of the one call that the account is made for
 	input ConcludeInput
 	left  left
-	// settings are those that the campaign was begun with.
+	// settings are the settings that the campaign was begun with.
 	settings Settings
 	record   *dataset.Record
-	done     func(any) // is told what got done
+	done     func(any) // is told of progress
 	version  string
 	folder   string // the campaign's
-	files    string // the attempt's, in it
+	files    string // the attempt's folder, relative to the campaign's
 	clocks   clocks
-	notes    []hypervisor.Note // of the hypervisors' own records
+	notes    []hypervisor.Note // from the hypervisors' own records
 	logged   iolog.Account     // of the load's log
-	// lastFailureNs is when the last I/O failed that the log has, on the controller's
-	// clock; 0: none.
+	// lastFailureNs is when the last failed I/O in the log failed, on the controller's
+	// clock; 0: none failed.
 	lastFailureNs int64
 	written       dataset.WrittenTrial
 	row           dataset.Trial
 	attempt       dataset.Attempt
-	// problem is why the samples cannot be trusted, the first one found, and
-	// code its cause.
+	// problem is the first reason found why the samples cannot be trusted, and code is its
+	// cause.
 	problem error
 	code    cause.Code
-	damaged bool // a journal was set aside, in the work folder
+	damaged bool // a damaged journal was set aside in the work folder
 }
 
-// distrust notes why the samples cannot be trusted; the first reason stays.
+// distrust notes a reason why the samples cannot be trusted; the first reason stays.
 func (a *account) distrust(code cause.Code, err error) {
 	if a.problem == nil {
 		a.problem, a.code = err, code
 	}
 }
 
-// write writes the samples, judges them, and writes the row last: with it, the
-// attempt is in the dataset. It returns the row that the dataset has.
+// write writes the samples, judges them, and writes the row last: with the row the attempt
+// is in the dataset. It returns the row that the dataset has.
 func (a *account) write() (dataset.Trial, error) {
 	a.fill()
 	if err := a.readClocks(); err != nil {
@@ -216,7 +216,7 @@ func (a *account) write() (dataset.Trial, error) {
 	a.written, err = dataset.WriteTrial(files)
 	var unreadable *unreadableError
 	if errors.As(err, &unreadable) {
-		// The raw files stay where they are; the dataset has none of them.
+		// The raw files stay where they are; the dataset has none of their content.
 		a.distrust(cause.DataDamaged, unreadable)
 		files.IO, files.Histograms, files.Counters, files.Heartbeats, files.Domains = nil, nil, nil, nil, nil
 		a.written, err = dataset.WriteTrial(files)
@@ -239,8 +239,7 @@ func (a *account) write() (dataset.Trial, error) {
 	return accepted.Row, err
 }
 
-// measure finds what the samples say: it reads them from the dataset, as anybody
-// can later.
+// measure judges the samples. It reads them from the dataset, as anybody can later.
 func (a *account) measure() (judge.Judged, error) {
 	a.attempt.Certificates = a.certificates()
 	a.attempt.Ledger = ledgers(a.row.Key, a.input.Known.Verified.Ledger)
@@ -262,12 +261,12 @@ func (a *account) measure() (judge.Judged, error) {
 	return judged, nil
 }
 
-// toldEach is how many I/Os are told of at once: far fewer than take datasetSilence.
+// toldEach is the number of I/Os after which progress is reported: far fewer than can be
+// read within datasetSilence.
 const toldEach = 1_000_000
 
-// told are I/Os of which done is told whenever that many more have been used. There
-// may be a hundred million of an attempt.
-// It ends with the context.
+// told passes I/Os on, and calls done each time toldEach more have been used: an attempt
+// may have a hundred million. It ends with the context.
 func told(ctx context.Context, ios dataset.Batches[dataset.IO], what string, done func(any)) dataset.Batches[dataset.IO] {
 	if ios == nil {
 		return nil
@@ -289,13 +288,14 @@ func told(ctx context.Context, ios dataset.Batches[dataset.IO], what string, don
 	}
 }
 
-// judge gives the verdict: the samples may take back a valid one.
+// judge sets the verdict: the samples may replace a valid one.
 func (a *account) judge(judged judge.Judged) {
 	known := a.input.Known
 	a.row.Verdict, a.row.Cause, a.row.Reason = string(known.Verdict), string(known.Cause), known.Reason
 	result, err := a.loadResult()
-	// A disk that was lost after the migration had begun is a result, and must
-	// not be tried away; what failed on another path than the trial's is none.
+	// A disk that was lost after the migration had begun is a result, which must not be
+	// tried again until it looks better. A failure on another path than the trial's is
+	// none.
 	begun, migrating := a.input.Ref.Timeline.Start(trial.Migrate)
 	early := a.lastFailureNs != 0 && a.lastFailureNs < begun.UnixNano()
 	failed := ioError(result)
@@ -309,7 +309,7 @@ func (a *account) judge(judged judge.Judged) {
 	}
 	for _, phase := range a.attempt.Phases {
 		if judged.Verdict == trial.TargetFailed {
-			break // why no I/O completed is known
+			break // it is known why no I/O completed
 		}
 		if (phase.IOs == nil || *phase.IOs == 0) && phase.Phase != dataset.During {
 			a.distrust(cause.LoadDied, fmt.Errorf("no I/O completed in the phase %s", phase.Phase))
@@ -324,7 +324,7 @@ func (a *account) judge(judged judge.Judged) {
 	judged.Apply(&a.row)
 }
 
-// ioCause is the code of an I/O that failed.
+// ioCause is the cause of a failed I/O.
 func ioCause(result engine.Result) cause.Code {
 	if result.FirstErrno == int64(syscall.EROFS) {
 		return cause.ReadOnly
@@ -332,7 +332,7 @@ func ioCause(result engine.Result) cause.Code {
 	return cause.IOError
 }
 
-// ioError is the first I/O of the load that failed; nil when none did.
+// ioError describes the first I/O of the load that failed; nil when none did.
 func ioError(result engine.Result) error {
 	if result.FirstErrno == 0 {
 		return nil
@@ -340,13 +340,12 @@ func ioError(result engine.Result) error {
 	return fmt.Errorf("an I/O of the load failed with errno %d (%w)", result.FirstErrno, syscall.Errno(result.FirstErrno)) //nolint:gosec // of a system call
 }
 
-// loadResult is the engine's own account; zero when it cannot be read.
+// loadResult is the engine's own result; zero when it cannot be read.
 func (a *account) loadResult() (engine.Result, error) {
 	return load.ResultOf(filepath.Join(a.input.WorkFolder(), trial.Guest), a.input.Ref.Trial.Cell.Access)
 }
 
-// loadProblem looks at the engine's own account of the load, and at what its log
-// lacks.
+// loadProblem checks the engine's own result of the load, and what its log lacks.
 func (a *account) loadProblem(result engine.Result, unread error) error {
 	if err := cmp.Or(unread, ioError(result)); err != nil {
 		return err

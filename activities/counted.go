@@ -22,22 +22,22 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// counted is what a hypervisor has counted of its host: the readings are in
-// witness.CountersFile beside it, where there are any, as they were told.
+// counted is what a hypervisor has counted on its host. The readings themselves, if there
+// are any, are beside it in witness.CountersFile, as the hypervisor gave them.
 type counted struct {
 	Readings int          `json:"readings"`
-	Source   string       `json:"source"` // whose clock their times are by
+	Source   string       `json:"source"` // the machine whose clock their times are from
 	Clock    clock.Offset `json:"clock"`  // of that clock
 }
 
-// countsOf asks what a hypervisor has counted of the guest and its host.
+// countsOf asks a hypervisor for its counts of the guest and its host.
 func countsOf(ctx context.Context, bed testbed.Bed, ref trial.Ref, site storage.Site, meter hypervisor.Meter, from, to time.Time) (hypervisor.Counts, error) {
 	of := hypervisor.Counted{Domain: bed.GuestAt(site, testbed.Guest{}).Name, Storage: ref.Trial.Cell.Storage}
 	return meter.Counters(ctx, of, from, to)
 }
 
-// count brings what a hypervisor has counted to the machine's folder, with what was
-// read of it before.
+// count writes a hypervisor's counts to the machine's folder, together with those that were
+// read before.
 func (g *gathering) count(ctx context.Context, meter hypervisor.Meter, m trial.Machine, from, to time.Time) (*counted, error) {
 	counts, err := countsOf(ctx, g.bed, g.input.Ref, storage.Site(m.Site), meter, from, to)
 	if err != nil {
@@ -55,12 +55,12 @@ func (g *gathering) count(ctx context.Context, meter hypervisor.Meter, m trial.M
 		writeCounts(filepath.Join(g.input.WorkFolder(), m.Name, witness.CountersFile), readings)
 }
 
-// countsFile has what the hypervisor of the guest's first host had counted before the
+// countsFile has the counts of the hypervisor on the guest's first host from before the
 // guest left.
 const countsFile = "counters-before.txt"
 
-// keepCounts reads what a hypervisor has counted of a guest that is about to leave
-// its host: afterwards nobody may have it.
+// keepCounts reads a hypervisor's counts of a guest that is about to leave its host:
+// afterwards nobody may have them.
 func keepCounts(ctx context.Context, bed testbed.Bed, target Target, at storage.Site) error {
 	for _, m := range bed.Machines() {
 		meter, is := recorderAt(bed, m).(hypervisor.Meter)
@@ -84,7 +84,7 @@ func writeCounts(path string, readings []witness.Reading) error {
 	return renameio.WriteFile(path, text.Bytes(), 0o644)
 }
 
-// readCounts reads what writeCounts wrote; none where there is no file.
+// readCounts reads what writeCounts wrote; no readings when there is no file.
 func readCounts(path string) (readings []witness.Reading, err error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -104,8 +104,8 @@ func readCounts(path string) (readings []witness.Reading, err error) {
 	return readings, nil
 }
 
-// merge joins readings of the same counters, in the order of their times: what both
-// have is the later ones'.
+// merge joins readings of the same counters in the order of their times. Where both have a
+// reading, it takes the later list's.
 func merge(earlier, later []witness.Reading) []witness.Reading {
 	all := slices.Clone(later)
 	for _, reading := range earlier {
@@ -120,8 +120,8 @@ func merge(earlier, later []witness.Reading) []witness.Reading {
 	return all
 }
 
-// countedRows gives what a host's hypervisor has counted, on the controller's time
-// base by the one reading of the clock that its times are by.
+// countedRows gives the counts of a host's hypervisor. It puts their times on the
+// controller's time base by the one reading of the clock that the times are from.
 func (a *account) countedRows(host string, give func(dataset.Counter) error) error {
 	told, err := a.readRecord(host)
 	if err != nil || told.Counted == nil || told.Counted.Readings == 0 {

@@ -9,11 +9,11 @@ import (
 	"heliotrope/internal/campaign"
 )
 
-// Figures are an attempt's few numbers that Temporal's UI shows beside its
-// verdict, in ms; the dataset has all of them. 0: there is none, or it is not known.
+// Figures are the few numbers of an attempt that Temporal's UI shows beside its verdict, in
+// ms; the dataset has all numbers. 0 means that there is none, or that it is not known.
 type Figures struct {
-	DowntimeMs    float64 `json:"downtime_ms,omitempty"` // as the hypervisor tells it
-	BlackoutMs    float64 `json:"blackout_ms,omitempty"` // as it was seen
+	DowntimeMs    float64 `json:"downtime_ms,omitempty"` // as the hypervisor reports it
+	BlackoutMs    float64 `json:"blackout_ms,omitempty"` // as the witnesses saw it
 	MaxResponseMs float64 `json:"max_response_ms,omitempty"`
 	RecoveryMs    float64 `json:"recovery_ms,omitempty"`
 }
@@ -23,7 +23,8 @@ func figuresOf(row *dataset.Trial) Figures {
 		MaxResponseMs: figure(row.Response.Ms), RecoveryMs: figure(row.RecoveryMs)}
 }
 
-// figure leaves out what JSON cannot say: the attempt would be concluded for ever.
+// figure leaves out numbers that JSON cannot hold: otherwise the attempt would be concluded
+// again and again.
 func figure(value *float64) float64 {
 	if value == nil || math.IsInf(*value, 0) || math.IsNaN(*value) {
 		return 0
@@ -31,20 +32,21 @@ func figure(value *float64) float64 {
 	return *value
 }
 
-// Median is a cell's medians for people, in ms: a number, ∞, or – where nothing
+// Median is a cell's medians in ms, formatted for people: a number, ∞, or – where nothing
 // is known.
 type Median struct {
 	Cell        string `json:"cell"`
-	Results     int    `json:"results"` // trials that are valid, or failed as a result
+	Results     int    `json:"results"` // trials that are valid, or a failure that is a result
 	Blackout    string `json:"blackout_ms"`
 	MaxResponse string `json:"max_response_ms"`
 	Recovery    string `json:"recovery_ms"`
 }
 
-// maxMedians is of how many cells Temporal's UI shows medians: its text is short.
+// maxMedians is the largest number of cells whose medians Temporal's UI shows: its text
+// must be short.
 const maxMedians = 50
 
-// mediansOf are the medians of a summary's first cells.
+// mediansOf are the medians of the first cells of a summary.
 func mediansOf(summary *report.Summary) []Median {
 	var medians []Median
 	for _, cell := range summary.Cells[:min(maxMedians, len(summary.Cells))] {

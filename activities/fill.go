@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// fill is how the disk under test is to be filled: as far as the load uses it.
+// fill says how the disk under test must be filled: as far as the load uses it.
 func (i ProvisionInput) fill() storage.Fill {
 	if i.Precondition != campaign.PreconditionFill {
 		return storage.Fill{}
@@ -21,9 +21,9 @@ func (i ProvisionInput) fill() storage.Fill {
 	return storage.Fill{Seed: i.Ref.Trial.Seed, Bytes: i.Ref.LoadBytes()}
 }
 
-// fillInGuest has the guest fill a disk that nobody else could: one that its
-// hypervisor has made. Its load, its heartbeats and the WAN's shaping come later, and
-// the witness's program must be there.
+// fillInGuest has the guest fill a disk that its hypervisor has made, because nobody else
+// can. It must run before the load, the heartbeats and the WAN's shaping, and needs the
+// witness program in the guest.
 func fillInGuest(ctx context.Context, machines Machines, p *pulse.Pulse, disk *storage.Disk) error {
 	if disk.Fill.Bytes == 0 || disk.Filled.Bytes != 0 {
 		return nil
@@ -32,7 +32,8 @@ func fillInGuest(ctx context.Context, machines Machines, p *pulse.Pulse, disk *s
 	filler := filling.Disk{
 		Process: record.Process{Host: machines.Machine(trial.Guest), Dir: machines.RunDir(trial.Guest, "fill")},
 		Program: path.Join(machines.ProgramDir(trial.Guest), witness.Program), Path: machines.GuestDevices().Disk}
-	// What the guest keeps in its memory says that it is done: another try finds it.
+	// The guest keeps in its memory that the filling is done, so that another try finds
+	// that.
 	took, err := filler.Fill(ctx, 0, disk.Fill.Bytes, disk.Fill.Seed, func(int64) error { return nil })
 	if err == nil && disk.Fill.Bytes < disk.SizeBytes {
 		err = filler.Zero(ctx, disk.Fill.Bytes, disk.SizeBytes)
@@ -43,7 +44,7 @@ func fillInGuest(ctx context.Context, machines Machines, p *pulse.Pulse, disk *s
 	return err
 }
 
-// fillPrecondition says in the row what was done to the disk before it was used.
+// fillPrecondition sets in the row what was done to the disk before it was used.
 func (a *account) fillPrecondition() {
 	provisioned := a.input.Known.Provisioned
 	if provisioned.Precondition == "" {

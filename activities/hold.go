@@ -16,7 +16,8 @@ import (
 )
 
 // stillOurs refuses to go on with a campaign that another controller has taken over: two
-// that run the same trials spoil each other's. Outside of a workflow there is no controller.
+// controllers that run the same trials spoil each other's measurements. Outside of a
+// workflow there is no controller.
 func stillOurs(ctx context.Context, record *dataset.Record) error {
 	if !activity.IsActivity(ctx) {
 		return nil
@@ -32,8 +33,8 @@ func stillOurs(ctx context.Context, record *dataset.Record) error {
 	return err
 }
 
-// hold notes in a campaign's folder which controller runs it, and that as an event, once
-// for each execution of the campaign.
+// hold notes in a campaign's folder which controller runs it, and notes the change as an
+// event, once for each execution of the campaign.
 func hold(ctx context.Context, record *dataset.Record, execution string) error {
 	holder, err := dataset.ReadHolder(record.Folder())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

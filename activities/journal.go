@@ -8,9 +8,8 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// journal keeps what happens while it happens: events in a segment of the
-// attempt's work folder, on the disk a second later at the most. It is for one
-// goroutine.
+// journal writes events while they happen to a segment of the attempt's work folder. They
+// are on the disk at most a second later. One goroutine at a time may use it.
 type journal struct {
 	segment *dataset.Segment[dataset.Event]
 	waiting []dataset.Event
@@ -18,7 +17,7 @@ type journal struct {
 	broken  error
 }
 
-// flushEvery bounds what a crash can lose, and what the disk is bothered.
+// flushEvery limits how much a crash can lose, and how often the disk is written to.
 const flushEvery = time.Second
 
 func openJournal(target Target) (*journal, error) {
@@ -40,14 +39,14 @@ func (j *journal) flush() {
 	j.waiting, j.flushed = nil, time.Now()
 }
 
-// close writes what waits, and tells what could not be written.
+// close writes the waiting events, and reports what could not be written.
 func (j *journal) close() error {
 	j.flush()
 	return errors.Join(j.broken, j.segment.Close())
 }
 
-// journaled are the events of the attempt's journals. One that is damaged is
-// set aside, where it stays, and is an event itself.
+// journaled are the events of the attempt's journals. A damaged journal is set aside in its
+// place, and is an event itself.
 func (a *account) journaled() ([]dataset.Event, error) {
 	paths, err := dataset.SegmentPaths(a.input.WorkFolder(), dataset.Events)
 	var events []dataset.Event

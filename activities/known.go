@@ -8,8 +8,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Known is what the workflow knows of an attempt when it ends; what it did not get to is
-// zero.
+// Known is what the workflow knows of an attempt when it ends. Fields of steps that were
+// not reached are zero.
 type Known struct {
 	SpecSHA256  string         `json:"spec_sha256"`
 	Verdict     trial.Verdict  `json:"verdict"`
@@ -25,7 +25,7 @@ type Known struct {
 	Found       Found          `json:"found"` // by the evidence of a failure
 }
 
-// ConcludeInput is what is known of an attempt that has ended, beside what its steps have
+// ConcludeInput is what is known of an attempt that has ended, besides what its steps have
 // left in its work folder.
 type ConcludeInput struct {
 	Target
@@ -33,7 +33,7 @@ type ConcludeInput struct {
 	Ended time.Time `json:"ended"`
 }
 
-// Concluded is the attempt's verdict with its data looked at.
+// Concluded is the attempt's verdict after its data was judged.
 type Concluded struct {
 	Verdict trial.Verdict `json:"verdict"`
 	Cause   cause.Code    `json:"cause,omitempty"`

@@ -22,60 +22,59 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Links brings our programs to machines, and keeps workers running there,
+// Links installs our programs on machines, and keeps workers running there that are
 // connected to Temporal through the controller.
 type Links struct {
 	Open   Opener
 	Binary string // the worker program, on the controller
-	// Gate is what the gates of all workers have in common: Temporal, the
-	// namespace and the key.
+	// Gate has the options that all workers' gates share: Temporal, the namespace and the
+	// key.
 	Gate gate.Options
 	Log  zerolog.Logger
 }
 
-// LinkInput names a machine and the queue that its worker serves.
+// LinkInput names a machine, and the queue that its worker serves.
 type LinkInput struct {
 	Target
 	Machine string `json:"machine"`
 	Queue   string `json:"queue"`
 }
 
-// Linked is the heartbeat of a worker that is connected.
+// Linked is the heartbeat of a link whose worker is connected.
 type Linked struct {
 	Worker string `json:"worker"` // the machine that it runs on
 }
 
-// Machines is a testbed whose machines a worker can be installed on.
+// Machines is a testbed on whose machines a worker can be installed.
 type Machines interface {
 	testbed.Bed
 	// Machine reaches a host, or the guest while it runs.
 	Machine(name string) remote.Host
-	// ProgramDir is where programs of ours live on a machine.
+	// ProgramDir is the folder of our programs on a machine.
 	ProgramDir(name string) string
-	// RunDir is where a process of ours keeps its state on a machine; a
-	// teardown of the testbed ends it.
+	// RunDir is the folder in which one of our processes keeps its state on a machine; a
+	// teardown of the testbed ends the process.
 	RunDir(machine, name string) string
 	// LoadDir is the folder of an attempt's load in the guest.
 	LoadDir(ref trial.Ref) string
-	// InstallWitness puts the witness on a machine, and WitnessSetup says
-	// what it does there.
+	// InstallWitness installs the witness on a machine, and WitnessSetup says what it does
+	// there.
 	InstallWitness(ctx context.Context, name string) error
 	WitnessSetup(ctx context.Context, ref trial.Ref, name string) (testbed.WitnessSetup, error)
 	// GuestDevices are the names of the guest's devices.
 	GuestDevices() hypervisor.Devices
-	// WANPlace is the host that bridges the sites, and its interface that
-	// leads to site B.
+	// WANPlace is the host that bridges the sites, and its interface that leads to site B.
 	WANPlace() (host, device string)
 }
 
-// hostWorker and hostWitness say whether that program of ours is on a machine
-// before the guest runs.
+// hostWorker and hostWitness say whether the worker or the witness is on a machine before
+// the guest runs.
 func hostWorker(m trial.Machine) bool  { return m.Worker && m.Name != trial.Guest }
 func hostWitness(m trial.Machine) bool { return m.Witness && m.Name != trial.Guest }
 
-// Install puts the worker and the witness on every host that has them, so that
-// they are there before the hosts' state is noted. They stay there from trial to
-// trial, until Remove.
+// Install installs the worker and the witness on every host that has them, so that they are
+// there before the hosts' state is noted. They stay there from trial to trial, until
+// Remove.
 func (l *Links) Install(ctx context.Context, target Target) error {
 	return withBed(ctx, l.Open, target, silenceOf(target), owning(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		machines, err := machinesOf(bed)
@@ -123,15 +122,15 @@ func (l *Links) Link(ctx context.Context, input LinkInput) error {
 			Lost: func(ctx context.Context, why string) error { return l.failLost(ctx, role, input.Machine, why, log) },
 		}, func() { p.Done(Linked{Worker: input.Machine}) })
 		if err == nil {
-			// It ended with its context only: that is no success, for the next
-			// try must hold the line again unless the workflow has cancelled it.
+			// Link ended only because its context did. That is no success: unless the
+			// workflow has cancelled the activity, the next try must hold the line again.
 			err = context.Cause(ctx)
 		}
 		return err
 	})
 }
 
-// failLost has what a machine's worker was at in this trial tried again.
+// failLost has the activities that a lost worker was running in this trial tried again.
 func (l *Links) failLost(ctx context.Context, role, machineName, why string, log zerolog.Logger) error {
 	of := activity.GetInfo(ctx).WorkflowExecution
 	names, err := FailLost(ctx, activity.GetClient(ctx), l.Gate.Namespace, of.ID, of.RunID, func(worker string, _ time.Time) error {
@@ -152,8 +151,8 @@ func (l *Links) install(ctx context.Context, machines Machines, name string, p *
 	})
 }
 
-// Remove takes everything of ours from a testbed, past hosts that are away, and gives the
-// hosts back: what attempts have left there, and our programs.
+// Remove removes everything of ours from a testbed and gives its hosts back: what attempts
+// have left there, and our programs. It skips hosts that are away.
 func (l *Links) Remove(ctx context.Context, target Target) error {
 	return withBed(ctx, l.Open, target, silenceOf(target), releasing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		p.Done(pulse.Step{Step: "remove what was left on the hosts"})

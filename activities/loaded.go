@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// histograms gives what the load's log has no single I/Os of. Table io is read
-// before: the account of the log is known by then.
+// histograms gives the I/Os of which the load's log has no single entries. Table io must
+// have been read before, so that the log's account is known.
 func (a *account) histograms() dataset.Batches[dataset.Histogram] {
 	clock := a.clocks.guest
 	if clock == nil {
@@ -41,7 +41,7 @@ func operation(write bool) string {
 	return dataset.OpRead
 }
 
-// countsText is "bucket:I/Os bucket:I/Os ...".
+// countsText formats counts as "bucket:I/Os bucket:I/Os ...".
 func countsText(counts []iolog.Count) string {
 	var text []byte
 	for i, one := range counts {
@@ -55,14 +55,14 @@ func countsText(counts []iolog.Count) string {
 	return string(text)
 }
 
-// fillLoad writes into the row what the engine and its log tell of the load as a
-// whole. result is zero when it could not be read.
+// fillLoad sets in the row what the engine and its log say about the load as a whole.
+// result is zero when it could not be read.
 func (a *account) fillLoad(result engine.Result, unread error) {
 	access := a.input.Ref.Trial.Cell.Access.Complete()
 	a.row.Engine = &access.Engine
 	clock := a.clocks.guest
 	if a.row.IORows == nil || clock == nil {
-		return // its log is not known
+		return // the load's log is not known
 	}
 	a.row.IODetail = &a.logged.Detail
 	if unread == nil {
@@ -72,7 +72,7 @@ func (a *account) fillLoad(result engine.Result, unread error) {
 		}
 	}
 	if access.Engine != spec.EngineOwn {
-		return // fio tells no more
+		return // fio reports no more
 	}
 	if unread == nil {
 		a.row.IOMethod = &result.Method
@@ -81,11 +81,11 @@ func (a *account) fillLoad(result engine.Result, unread error) {
 		a.row.IOViolations = &a.logged.Violations
 	}
 	if access.RateIOPS > 0 && !a.clocks.oneSided {
-		// What was due by a clock that stood still was never offered.
+		// I/Os that were due while the clock stood still were never offered.
 		a.row.OfferedShort = pointer(int64(math.Round(max(0, -clock.Step().Seconds()) * access.RateIOPS)))
 	}
 	if len(a.logged.Missing) > 0 {
-		return // a log that breaks off does not tell what was in flight at its end
+		return // an incomplete log does not say what was in flight at its end
 	}
 	a.row.IOPending = pointer(int64(len(a.logged.Pending)))
 	for _, one := range a.logged.Pending {
@@ -99,7 +99,7 @@ func (a *account) fillLoad(result engine.Result, unread error) {
 	}
 }
 
-// accounted is how many I/Os of the load's log the tables have.
+// accounted is the number of I/Os of the load's log that are in the tables.
 func (a *account) accounted() int64 {
 	ios := a.written.IO.Rows
 	for _, one := range a.logged.Histograms {

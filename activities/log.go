@@ -1,4 +1,4 @@
 package activities
 
-// LogKeys name the machine too.
+// LogKeys adds the machine to the target's keys.
 func (l LinkInput) LogKeys() []any { return append(l.Target.LogKeys(), "host", l.Machine) }

@@ -13,11 +13,11 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// FailLost fails those activities of a workflow's run that were begun by somebody who is
-// gone, so that they are tried again now, and not when they have been silent for as long
-// as a living one may be. lost says why the activities of a worker of that identity,
-// begun at that time, are lost, and nil of those that are not. It returns their names; a
-// workflow that is gone has none.
+// FailLost fails those activities of a workflow's run whose worker is gone, so that they
+// are tried again now instead of after the whole heartbeat time-out. For a worker's
+// identity and the time at which it began an activity, lost returns the reason why the
+// activity is lost, or nil when it is not. FailLost returns the names of the activities
+// that it failed; none when the workflow is gone.
 func FailLost(ctx context.Context, c client.Client, namespace, workflow, run string, lost func(worker string, began time.Time) error) ([]string, error) {
 	description, err := c.DescribeWorkflowExecution(ctx, workflow, run)
 	if IsGone(err) {
@@ -48,7 +48,7 @@ func FailLost(ctx context.Context, c client.Client, namespace, workflow, run str
 	return names, nil
 }
 
-// IsGone says that the server knows nothing of what it was asked for.
+// IsGone says whether the server does not know what it was asked about.
 func IsGone(err error) bool {
 	var missing *serviceerror.NotFound
 	return errors.As(err, &missing)

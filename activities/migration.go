@@ -23,7 +23,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// Migrator moves the guest, or only pauses it.
+// Migrator migrates the guest, or only pauses it.
 type Migrator struct {
 	Open    Opener
 	Records *Records
@@ -31,8 +31,7 @@ type Migrator struct {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// route is the site that a trial's guest starts at, and the one that it
-// migrates to.
+// route is the site at which a trial's guest starts, and the site to which it migrates.
 func route(ref trial.Ref) (from, to storage.Site) {
 	if ref.Trial.Direction == campaign.Return {
 		return storage.SiteB, storage.SiteA
@@ -40,7 +39,7 @@ func route(ref trial.Ref) (from, to storage.Site) {
 	return storage.SiteA, storage.SiteB
 }
 
-// lastSite is where a trial's guest is in the end.
+// lastSite is the site where a trial's guest ends up.
 func lastSite(ref trial.Ref) storage.Site {
 	from, to := route(ref)
 	if ref.Trial.Cell.Migrates() {
@@ -54,7 +53,7 @@ type MigrateInput struct {
 	Target
 	Disk   storage.Disk  `json:"disk"`
 	Domain string        `json:"domain"`
-	Limit  time.Duration `json:"limit"` // a longer migration is cancelled and has failed
+	Limit  time.Duration `json:"limit"` // a migration that takes longer is cancelled, and has failed
 }
 
 // guest is the attempt's guest, with its disk.
@@ -66,45 +65,45 @@ func guestOf(ref trial.Ref, disk storage.Disk) testbed.Guest {
 	return testbed.Guest{Disk: disk, MemoryMiB: cell.GuestMemoryMiB, VCPUs: cell.GuestVCPUs}
 }
 
-// Migrated is the account of a migration, or of a pause.
+// Migrated is the account of a migration or a pause.
 type Migrated struct {
-	// PrepareBegan and FinishBegan are when the storage was told to make the disk
-	// ready, and to let the source's side go; of a migration.
+	// PrepareBegan and FinishBegan are when the storage was told to prepare the disk, and
+	// to release the source's side. Only a migration has them.
 	PrepareBegan time.Time `json:"prepare_began,omitzero"`
 	FinishBegan  time.Time `json:"finish_began,omitzero"`
 
-	Prepared    time.Time `json:"prepared"` // the storage was ready for it
+	Prepared    time.Time `json:"prepared"` // the storage was ready for the migration
 	Started     time.Time `json:"started"`
 	Finished    time.Time `json:"finished"`
-	Settled     time.Time `json:"settled"` // the storage was back to one site
+	Settled     time.Time `json:"settled"` // the storage was back at one site
 	StreamBytes int64     `json:"stream_bytes"`
 	MemoryBytes int64     `json:"memory_bytes"`
-	// What the hypervisor tells of the migration; nil when it does not.
+	// What the hypervisor reports of the migration; nil when it does not.
 	DowntimeMs *float64 `json:"downtime_ms,omitempty"`
 	Rounds     *int64   `json:"rounds,omitempty"`
 	DiskBytes  *int64   `json:"disk_bytes,omitempty"` // of the copy of a private disk
-	// Phases are the parts that the hypervisor tells of the migration.
+	// Phases are the parts of the migration that the hypervisor reports.
 	Phases []hypervisor.Phase `json:"phases,omitempty"`
 	Now    time.Time          `json:"now"`
 }
 
 const (
 	migrationLog = "migration.log"
-	// migratingFile says that a migration was begun. What it measured is lost
-	// when its activity is.
+	// migratingFile says that a migration was begun. When its activity is lost, what it
+	// measured is lost.
 	migratingFile = "migration-begun.json"
 )
 
 // begun is the content of migratingFile.
 type begun struct {
 	At time.Time `json:"at"`
-	// Ended is how a try of it ended that had no account; "" when whoever
-	// watched it could not tell.
+	// Ended is how a try ended that has no account; "" when nobody who watched it could
+	// tell.
 	Ended string `json:"ended,omitempty"`
 }
 
-// begin notes that the one thing which a trial measures has begun: the second
-// time it is an error, for what was measured is lost with the first try.
+// begin notes that what the trial measures has begun. It is an error the second time,
+// because what was measured is lost with the first try.
 func begin(target Target, bed testbed.Bed) error {
 	path := filepath.Join(target.WorkFolder(), migratingFile)
 	var before begun
@@ -119,8 +118,8 @@ func begin(target Target, bed testbed.Bed) error {
 	return fault.New(fault.Invalid, "whoever watched the migration was lost in the middle of it")
 }
 
-// unbegin takes back what begin noted, when nothing of the guest was sent, nor may
-// have been: then the next try may migrate it. Otherwise it notes how this one ended.
+// unbegin removes what begin noted, when certainly nothing of the guest was sent: then the
+// next try may migrate the guest. Otherwise it notes how this try ended.
 func unbegin(target Target, sent bool, why error) error {
 	path := filepath.Join(target.WorkFolder(), migratingFile)
 	if !sent && fault.Of(why) == fault.Infrastructure && !errors.Is(why, hypervisor.ErrUnknown) && !errors.Is(why, hypervisor.ErrBegun) {
@@ -134,9 +133,9 @@ func unbegin(target Target, sent bool, why error) error {
 	return writeJSON(path, before)
 }
 
-// Migrate moves the guest to the other site. A migration that fails, or takes longer
-// than its limit, is a result: TargetFailed. One that an earlier, lost run of
-// this activity had begun has no account, so the measurement is invalid.
+// Migrate migrates the guest to the other site. A migration that fails, or takes longer
+// than its limit, is a result: TargetFailed. A migration that an earlier, lost try of this
+// activity had begun has no account, so the measurement is invalid.
 func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, error) {
 	var migrated Migrated
 	err := withBed(ctx, m.Open, input.Target, input.Ref.Job().Path.StreamSilence(), m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) (err error) {
@@ -157,8 +156,8 @@ func (m *Migrator) Migrate(ctx context.Context, input MigrateInput) (Migrated, e
 		if err != nil {
 			return err
 		}
-		// Asked again: memory that was free may be gone, a host may have another
-		// kernel since. That is no failed migration.
+		// This is checked again: memory that was free may be in use now, or a host may run
+		// another kernel since. That would not be a failed migration.
 		p.Done(pulse.Step{Step: "ask the target whether it could take the guest"})
 		if err := bed.CheckMigration(ctx, input.guest(), from); cutOff(err) {
 			return err // the next try asks again
@@ -219,7 +218,7 @@ func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed
 	if logErr := os.WriteFile(filepath.Join(input.WorkFolder(), migrationLog), []byte(log), 0o644); logErr != nil {
 		return errors.Join(err, logErr)
 	}
-	// What the driver says of whose fault it was stands, at the limit too.
+	// When the driver says whose fault it was, that stands, also at the limit.
 	var told *fault.Error
 	if err != nil && limited.Err() != nil && ctx.Err() == nil && !errors.Is(err, hypervisor.ErrUnknown) && !errors.As(err, &told) {
 		return fault.Because(fault.TargetFailed, causeAtLimit(last),
@@ -234,9 +233,9 @@ func (m *Migrator) move(ctx context.Context, input MigrateInput, bed testbed.Bed
 	return err
 }
 
-// besideModel reads the clocks of a model's hosts each minute while its guest migrates, and
-// keeps what was read in the end. On real hosts FollowClocks does, beside the migration: a model's
-// time passes in the migration alone.
+// besideModel reads the clocks of a model's hosts each minute while its guest migrates, and writes
+// the readings in the end. On real hosts FollowClocks does that at the same time: a model's time
+// passes only in the migration.
 func besideModel(bed testbed.Bed, target Target) (read func(context.Context, time.Time), kept func() error) {
 	if _, model := bed.(poll.Clock); !model {
 		return func(context.Context, time.Time) {}, func() error { return nil }
@@ -259,13 +258,13 @@ func besideModel(bed testbed.Bed, target Target) (read func(context.Context, tim
 		}
 }
 
-// orderOf is how a cell wants the guest to be moved.
+// orderOf says how a cell wants the guest to be migrated.
 func orderOf(cell campaign.Cell) hypervisor.Order {
 	return hypervisor.Order{Mode: hypervisor.Mode(cell.Mode()), AutoConverge: cell.AutoConverge,
 		BandwidthMiBPerSecond: cell.BandwidthMiBPerS, MaxDowntime: time.Duration(cell.MaxDowntimeMs) * time.Millisecond}
 }
 
-// progressText is how far a migration is, in what the hypervisor tells.
+// progressText describes how far a migration is, as far as the hypervisor reports it.
 func progressText(p hypervisor.Progress) string {
 	text := strconv.FormatInt(p.SentBytes, 10) + " bytes"
 	for _, more := range []struct {
@@ -283,14 +282,14 @@ func progressText(p hypervisor.Progress) string {
 	return text
 }
 
-// causeAtLimit says why a migration was not over when its limit came, from how
-// far it was: in its first round still, or in a later one. Of a hypervisor that tells
-// neither bytes nor rounds it is not known.
+// causeAtLimit is the cause when a migration was not finished at its limit. It depends on
+// whether the migration was still in its first round or in a later one. When the hypervisor
+// reports neither bytes nor rounds, that is not known.
 func causeAtLimit(last hypervisor.Progress) cause.Code {
 	if last.SentBytes == 0 && last.Round == nil {
 		return cause.TimeOut
 	}
-	// Where pages of zeros are skipped, the bytes say less than the round.
+	// Where pages of zeros are skipped, the number of bytes says less than the round.
 	first := last.SentBytes < last.MemoryBytes
 	if last.Round != nil {
 		first = *last.Round <= 1
@@ -308,17 +307,17 @@ type PauseInput struct {
 	Hold   time.Duration `json:"hold"`
 }
 
-// Pause stops the guest's processors through the hypervisor for a known time:
-// the control of a measured stall. The account's Started and Finished are
-// before the pause's command and after the end's: the pause lasted at least
-// from Prepared to Settled, which are after the one and before the other.
+// Pause stops the guest's processors through the hypervisor for a known time, as the
+// control of a measured stall. In the account, Started ≤ the pause begins ≤ Prepared, and
+// Settled ≤ the pause ends ≤ Finished: the pause lasted at least from Prepared to Settled,
+// and at most from Started to Finished.
 func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error) {
 	var account Migrated
 	err := withBed(ctx, m.Open, input.Target, input.Ref.Job().Path.StreamSilence()+input.Hold, m.Records.before(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		from, _ := route(input.Ref)
 		host := bed.Hypervisor(from)
 		if err := begin(input.Target, bed); err != nil {
-			// It must not stay paused for ever.
+			// The guest must not stay paused for ever.
 			return errors.Join(err, host.Unpause(ctx, input.Domain))
 		}
 		p.Done(pulse.Step{Step: "pause the guest"})
@@ -337,11 +336,11 @@ func (m *Migrator) Pause(ctx context.Context, input PauseInput) (Migrated, error
 	return account, err
 }
 
-// ofTarget makes an error of the storage one of the system under test, unless
-// it was us who stopped, or the way to the host that broke.
+// ofTarget turns an error of the storage into one of the system under test, unless we ended
+// the step, or our connection to the host broke.
 func ofTarget(ctx context.Context, err error) error {
 	if ctx.Err() != nil || cutOff(err) || fault.Told(err) != "" {
-		return err // what the driver says of its cause stands
+		return err // the cause that the driver gives stands
 	}
 	code := cause.StorageFailed
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -350,8 +349,8 @@ func ofTarget(ctx context.Context, err error) error {
 	return fault.Because(fault.TargetFailed, code, err)
 }
 
-// cutOff says whether an error is of our own way to a host: it says nothing
-// about what happened there.
+// cutOff says whether an error is of our own connection to a host: such an error says
+// nothing about what happened there.
 func cutOff(err error) bool {
 	return errors.Is(err, remote.ErrConnectionLost) || errors.Is(err, remote.ErrUnreachable)
 }

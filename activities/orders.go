@@ -10,38 +10,38 @@ import (
 	"heliotrope/internal/campaign"
 )
 
-// Orders are what a campaign tells a lane to do. They are absolute: those of the
-// greatest version say it all.
+// Orders are what a campaign tells a lane to do. They are absolute: those with the greatest
+// version are complete by themselves.
 type Orders struct {
 	Version int `json:"version"`
-	// Pause begins no trial: PauseAfterTrial, or PauseNow, which ends the running
-	// attempt as well; "" goes on.
+	// Pause stops the lane from beginning trials: PauseAfterTrial, or PauseNow, which also
+	// ends the running attempt; "" lets it go on.
 	Pause string `json:"pause,omitempty"`
 	// Drain ends the lane after its trial, and frees its block for others.
 	Drain bool `json:"drain,omitempty"`
-	// Why it is paused or drained, or was last.
+	// Why it is paused or drained, or last was.
 	Why string `json:"why,omitempty"`
-	// Until is when no trial is begun any more; zero is never.
+	// Until is the time after which no trial is begun; zero for never.
 	Until time.Time `json:"until,omitzero"`
 	// Stop is the rule by which the campaign stops by precision; nil for none.
 	Stop *campaign.Stop `json:"stop,omitempty"`
-	// Quarantine is why somebody keeps the testbed in quarantine; "" when nobody does.
-	// By is who, or was last.
+	// Quarantine is why a person keeps the testbed in quarantine; "" when nobody does. By
+	// is that person, or the last one who did.
 	Quarantine string `json:"quarantine,omitempty"`
 	By         string `json:"by,omitempty"`
-	// Released counts how often somebody released the lane from its quarantine, the
-	// last time, with Force, without a look at the testbed.
+	// Released counts how often people have released the lane from its quarantine. Force
+	// says that the last release is without a look at the testbed.
 	Released int  `json:"released,omitempty"`
 	Force    bool `json:"force,omitempty"`
 }
 
-// How a lane is told to pause.
+// How a lane should pause.
 const (
 	PauseAfterTrial = "after-trial"
 	PauseNow        = "now"
 )
 
-// HowToPause is what a pause tells a lane.
+// HowToPause is how an update that pauses tells a lane to pause.
 func HowToPause(what Steering) string {
 	if what.Now {
 		return PauseNow
@@ -49,7 +49,7 @@ func HowToPause(what Steering) string {
 	return PauseAfterTrial
 }
 
-// After are the orders after an update. Updates that change the plan change none.
+// After returns the orders after an update. Updates that change the plan change no orders.
 func (o Orders) After(update string, what Steering) Orders {
 	switch update {
 	case SteerPause:
@@ -70,7 +70,7 @@ func (o Orders) After(update string, what Steering) Orders {
 	return o
 }
 
-// text says what a lane was told; "" for nothing that keeps it from running trials.
+// text describes the orders that keep a lane from running trials; "" when there are none.
 func (o Orders) text() string {
 	var parts []string
 	switch {
@@ -85,8 +85,8 @@ func (o Orders) text() string {
 	return strings.Join(parts, "; ")
 }
 
-// Standing is what people have told a campaign's lanes and still holds, by its dataset
-// alone: what a campaign begins with whose server has lost everything.
+// Standing is what people have told a campaign's lanes and what still holds, according to
+// the dataset alone. A campaign whose server has lost everything begins with it.
 type Standing struct {
 	events []dataset.CampaignEvent
 	until  time.Time
@@ -99,10 +99,10 @@ func StandingOf(record *dataset.Record) (Standing, error) {
 	return Standing{events: events, until: record.Until(), stop: record.Stop()}, err
 }
 
-// For are the orders of a lane; of those that nobody has named for "". A pause and a
-// quarantine end when somebody ends them. A drain ends with the campaign too, as does its
-// time: with either a campaign that is run again could end at once, and nobody could take
-// them back.
+// For returns the orders of a lane; with "" those for lanes that nobody has named. A pause
+// and a quarantine hold until somebody ends them. A drain, and the time after which no trial
+// is begun, end with the campaign: otherwise a campaign that is run again could end at once,
+// and nobody could take them back.
 func (s Standing) For(lane string) Orders {
 	var orders Orders
 	for _, event := range s.events {
@@ -113,14 +113,14 @@ func (s Standing) For(lane string) Orders {
 			orders = orders.After(event.Name, Steering{Lane: event.Lane, By: event.By, Why: event.Why})
 		}
 	}
-	// No lane of this execution has a release to carry out.
+	// In this execution, no lane has a release to carry out yet.
 	orders.Released, orders.Force = 0, false
 	orders.Until, orders.Stop = s.until, s.stop
 	return orders
 }
 
-// Text says what holds, a sentence for each of all lanes, of those that were named, and
-// of the time; none when nothing does.
+// Text describes what holds, with a sentence each for all lanes, for each named lane, and
+// for the time limit; none when nothing does.
 func (s Standing) Text() []string {
 	var named, text []string
 	for _, event := range s.events {

@@ -18,30 +18,30 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// LookInput is what to look at when phase after is over.
+// LookInput says what to check at the end of phase after.
 type LookInput struct {
 	Target
-	// Quiet is for how long nothing must have been heard, or have completed, of what
-	// is said not to have come back.
+	// Quiet is the time in which a guest must not have been heard, or in which no I/O must
+	// have completed, before the guest or its disk counts as not back.
 	Quiet time.Duration `json:"quiet"`
-	// Waits is for how long the load itself leaves its disk alone, at most.
+	// Waits is the longest time for which the load itself leaves its disk idle.
 	Waits time.Duration `json:"waits,omitempty"`
-	// Ended says that a recording in the guest has ended by itself, or is not reached:
-	// then only a guest that hangs is looked for.
+	// Ended says that a recording in the guest has ended by itself, or cannot be reached:
+	// then Look only checks whether the guest hangs.
 	Ended bool `json:"ended,omitempty"`
 }
 
-// Looked is what was seen.
+// Looked is what Look found.
 type Looked struct {
-	// Verdict and Cause are "" when the guest and its disk are back, or when that
-	// is not known, which Reason says then.
+	// Verdict and Cause are "" when the guest and its disk are back, or when that is not
+	// known; then Reason says why it is not known.
 	Verdict trial.Verdict `json:"verdict,omitempty"`
 	Cause   cause.Code    `json:"cause,omitempty"`
 	Reason  string        `json:"reason,omitempty"`
 	Now     time.Time     `json:"now"`
 }
 
-// Failure is the error that follows; nil when nothing does.
+// Failure is the error that follows from it; nil when none does.
 func (l Looked) Failure() error {
 	switch l.Verdict {
 	case trial.TargetFailed:
@@ -52,11 +52,11 @@ func (l Looked) Failure() error {
 	return nil
 }
 
-// Look sees whether the guest and its disk have come back from a migration, or a
-// pause, that has ended: a guest that is listed as running and was not heard for
-// the quiet time is guest-hung, and one that is heard while no I/O completes is
-// no-recovery. Both are results, which nobody may try away: so the hosts must answer,
-// and the guest must have been heard before. Otherwise nothing is said.
+// Look finds out whether the guest and its disk have come back after a migration or pause
+// that has ended. A guest that is listed as running but was not heard for the quiet time is
+// guest-hung. A guest that is heard while no I/O completes is no-recovery. Both are
+// results, which no further try may replace: therefore the hosts must answer, and the guest
+// must have been heard before. Otherwise Look says nothing.
 func (c *Collector) Look(ctx context.Context, input LookInput) (Looked, error) {
 	var looked Looked
 	err := withBed(ctx, c.Open, input.Target, silenceOf(input.Target)+input.Quiet+input.Waits, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
@@ -74,8 +74,8 @@ func (c *Collector) Look(ctx context.Context, input LookInput) (Looked, error) {
 	return looked, err
 }
 
-// tailBytes is how much of the end of the heartbeats is looked at: twice the quiet
-// time of lines of 128 bytes, but no more than a glance may cost.
+// tailBytes is how much of the end of the heartbeats is read: twice the quiet time, at
+// lines of 128 bytes, but not more than a short look may cost.
 func (l *looking) tailBytes() int64 {
 	return min(256*int64(l.Quiet/witness.HeartbeatInterval+1), 1<<20)
 }
@@ -83,7 +83,7 @@ func (l *looking) tailBytes() int64 {
 // askLimit ends one question to the guest, which may never answer.
 const askLimit = 30 * time.Second
 
-// waitsMost is how long a load may leave its disk alone for a look to wait for it.
+// waitsMost is the longest idle time of a load's disk that Look waits for.
 const waitsMost = time.Minute
 
 // looking is one look.
@@ -123,8 +123,8 @@ func (l *looking) look(ctx context.Context) error {
 	return l.works(ctx, heard)
 }
 
-// listed asks both hypervisors. A guest that crashed is said at once; otherwise
-// running is a sentence for people.
+// listed asks both hypervisors. It reports a crashed guest at once; otherwise running
+// describes in a sentence where the guest runs.
 func (l *looking) listed(ctx context.Context) (running string, err error) {
 	seen := 0
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
@@ -148,18 +148,18 @@ func (l *looking) listed(ctx context.Context) (running string, err error) {
 	return running, nil
 }
 
-// heardOf is what the last heartbeats tell.
+// heardOf is what the last heartbeats say.
 type heardOf struct {
 	ago time.Duration // since the last one
-	// counts says that they tell of I/Os: of the ledger's, or of the load's.
+	// counts says that they have counts of I/Os: of the ledger's, or of the load's.
 	counts bool
-	// stuck is for how long they have told the same, as far as the heartbeats that were
-	// looked at go back; 0 when they tell nothing.
+	// stuck is for how long these counts have not changed, as far back as the heartbeats
+	// that were read go; 0 when there are no counts.
 	stuck time.Duration
-	grew  bool // they told fewer before that
+	grew  bool // before that, the counts were lower
 }
 
-// heard looks at the end of what the receiver has written down so far.
+// heard reads the end of what the receiver has written so far.
 func (l *looking) heard(ctx context.Context) (heardOf, error) {
 	receiver := heartbeatsArriveAt(l.bed)
 	recording, err := l.bed.Witness(l.Ref, receiver)
@@ -175,14 +175,14 @@ func (l *looking) heard(ctx context.Context) (heardOf, error) {
 	if err != nil {
 		return heardOf{}, err
 	}
-	if int64(len(text)) == tail { // the first line may be cut off
+	if int64(len(text)) == tail { // the first line may be incomplete
 		text = text[bytes.IndexByte(text, '\n')+1:]
 	}
 	clock, err := l.bed.Clock(ctx, receiver)
 	if err != nil {
 		return heardOf{}, err
 	}
-	var last, same witness.Heartbeat // the newest, and the first that told the same I/Os
+	var last, same witness.Heartbeat // the newest, and the first one with the same counts
 	grew := false
 	err = witness.ReadHeartbeats(bytes.NewReader(text), func(beat witness.Heartbeat) error {
 		if last.Sequence == 0 || beat.Acked > same.Acked || beat.Completed > same.Completed {
@@ -206,7 +206,7 @@ func (l *looking) heard(ctx context.Context) (heardOf, error) {
 	return heard, nil
 }
 
-// answers says whether the guest can be asked, over the way that drives it.
+// answers says whether the guest answers over the connection by which it is controlled.
 func (l *looking) answers(ctx context.Context) bool {
 	guest, err := l.bed.Witness(l.Ref, trial.Guest)
 	if err != nil {
@@ -218,8 +218,8 @@ func (l *looking) answers(ctx context.Context) bool {
 	return err == nil
 }
 
-// works sees whether I/Os complete, by the load's own count: at once when the
-// ledger is written, and over the quiet time otherwise.
+// works finds out whether I/Os complete, by the load's own count: at once when the ledger
+// is being written, and over the quiet time otherwise.
 func (l *looking) works(ctx context.Context, heard heardOf) error {
 	load, err := l.bed.Load(l.Ref)
 	if err != nil {
@@ -235,7 +235,7 @@ func (l *looking) works(ctx context.Context, heard heardOf) error {
 	case err != nil:
 		return err
 	case !before.Running && before.Problem != "":
-		// The collection tells why: an I/O that failed is a result.
+		// The collection finds out why: a failed I/O is a result.
 		l.found = Looked{Verdict: trial.Invalid, Cause: cause.LoadDied, Reason: "what recorded ended by itself: " + before.Problem}
 		return nil
 	case heard.counts && heard.grew && heard.stuck < l.Quiet:
@@ -258,5 +258,5 @@ func (l *looking) works(ctx context.Context, heard heardOf) error {
 	return nil
 }
 
-// seconds is a time for people.
+// seconds formats a time for people.
 func seconds(d time.Duration) string { return d.Round(100 * time.Millisecond).String() }

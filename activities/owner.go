@@ -15,25 +15,26 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// leased is a testbed whose hosts are leased to whoever measures on them.
+// leased is a testbed whose hosts are leased to the campaign that measures on them.
 type leased interface {
 	Leases() owner.Hosts
-	// Forgo lets nothing more be done on hosts of these names, for these reasons.
+	// Forgo prevents anything more from being done on the named hosts, for the given
+	// reasons.
 	Forgo(away map[string]error)
 }
 
-// ownerOf is the owner for whom an activity works.
+// ownerOf is the owner on whose behalf an activity works.
 func ownerOf(ctx context.Context, target Target) string {
 	return owner.Campaign(activity.GetInfo(ctx).TaskQueue, target.Ref.Campaign)
 }
 
-// work is what is done on a testbed, under a pulse.
+// work is something to do on a testbed, under a pulse.
 type work func(context.Context, testbed.Bed, *pulse.Pulse) error
 
-// owning has work done while the target's campaign has the testbed's hosts, and renews
-// their leases meanwhile. Nothing is touched unless all leases were had: a host that
-// could not be asked may be another owner's. Work on hosts that were lost to another
-// owner is cut off.
+// owning runs work while the target's campaign holds the leases of the testbed's hosts, and
+// renews the leases meanwhile. Nothing is touched unless all leases were taken: a host that
+// could not be asked may belong to another owner. When a lease is lost to another owner,
+// the work is cut off.
 func owning(target Target, do work) work {
 	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		shared, is := bed.(leased)
@@ -49,11 +50,11 @@ func owning(target Target, do work) work {
 	}
 }
 
-// clearing is owning for what removes things: it has work done on the hosts whose leases
-// were had, where there are any, and the others are left alone, which is an error.
+// clearing is owning for work that removes things. It runs the work on the hosts whose
+// leases were taken, if there are any; the others are left alone, which is an error.
 //
-// One lease is enough to tell that nobody else measures on the testbed, for that takes
-// all of them: so hosts that cannot be leased are cleared, too.
+// One lease proves that nobody else measures on the testbed, because measuring takes all of
+// them. Therefore hosts that cannot be leased are cleared, too.
 func clearing(target Target, do work) work {
 	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		shared, is := bed.(leased)
@@ -75,7 +76,7 @@ func clearing(target Target, do work) work {
 	}
 }
 
-// keeping does something while it renews leases, and cuts it off when one is lost.
+// keeping runs do while it renews leases, and cuts it off when a lease is lost.
 func keeping(ctx context.Context, hosts owner.Hosts, name string, do func(context.Context) error) error {
 	working, cancel := context.WithCancelCause(ctx)
 	renewed := make(chan struct{})
@@ -92,7 +93,7 @@ func keeping(ctx context.Context, hosts owner.Hosts, name string, do func(contex
 	return err
 }
 
-// keepLeases renews leases until the context ends, or one is lost.
+// keepLeases renews leases until the context ends, or until one is lost.
 func keepLeases(ctx context.Context, hosts owner.Hosts, name string) error {
 	for poll.Pause(ctx, owner.RenewEvery) == nil {
 		if err := renewLeases(ctx, hosts, name); err != nil {
@@ -102,8 +103,8 @@ func keepLeases(ctx context.Context, hosts owner.Hosts, name string) error {
 	return nil
 }
 
-// renewLeases is an error only when a lease is lost: a host that cannot be asked is
-// asked again.
+// renewLeases is an error only when a lease is lost: a host that does not answer is asked
+// again later.
 func renewLeases(ctx context.Context, hosts owner.Hosts, name string) error {
 	err := hosts.Renew(ctx, name, owner.Lease)
 	if errors.Is(err, owner.ErrHeld) || errors.Is(err, owner.ErrLapsed) {
@@ -112,9 +113,9 @@ func renewLeases(ctx context.Context, hosts owner.Hosts, name string) error {
 	return nil
 }
 
-// renewing renews the leases of the target's testbed when it is called, but no more
-// often than need be. What was measured on hosts that may have been another's is not
-// to be trusted.
+// renewing returns a function that renews the leases of the target's testbed, but not more
+// often than needed. Measurements on hosts that may have belonged to another owner cannot
+// be trusted.
 func renewing(ctx context.Context, bed testbed.Bed, target Target) func() error {
 	shared, is := bed.(leased)
 	if !is {
@@ -130,9 +131,9 @@ func renewing(ctx context.Context, bed testbed.Bed, target Target) func() error 
 	}
 }
 
-// releasing is clearing, and gives the leases back after work that was done. After work
-// that failed they end by themselves: something of ours may still be on the hosts, and
-// what ends it there is the end of the lease.
+// releasing is clearing, and gives the leases back after the work succeeded. After work
+// that failed the leases expire: something of ours may still be on the hosts, and the end
+// of the lease ends it there.
 func releasing(target Target, do work) work {
 	return clearing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		if err := do(ctx, bed, p); err != nil {
@@ -147,7 +148,8 @@ func releasing(target Target, do work) work {
 	})
 }
 
-// ours asks whose the hosts are: an error when one is another owner's, or cannot be asked.
+// ours checks whose the hosts are: it is an error when one belongs to another owner, or
+// cannot be asked.
 func ours(ctx context.Context, bed testbed.Bed, target Target, p *pulse.Pulse) error {
 	shared, is := bed.(leased)
 	if !is {
@@ -163,14 +165,14 @@ func ours(ctx context.Context, bed testbed.Bed, target Target, p *pulse.Pulse) e
 	return err
 }
 
-// RetainInput is for how long an attempt's setup is kept.
+// RetainInput says for how long an attempt's setup is kept.
 type RetainInput struct {
 	Target
 	Length time.Duration `json:"length"`
 }
 
-// Retain leases the hosts for as long as the setup is kept on them: nobody else gets
-// them, and a host ends by itself what still runs there after that.
+// Retain leases the hosts for as long as the setup is kept on them: nobody else gets them,
+// and afterwards each host itself ends what still runs there.
 func (t *Testbed) Retain(ctx context.Context, input RetainInput) error {
 	return t.with(ctx, input.Target, func(ctx context.Context, bed testbed.Bed, _ *pulse.Pulse) error {
 		if shared, is := bed.(leased); is {

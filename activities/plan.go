@@ -20,45 +20,45 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// Planner makes a campaign's folder with its plan, and gives its trials out.
+// Planner makes a campaign's folder with its plan, and hands out its trials.
 type Planner struct {
 	Records *Records
 	Version string // of this program
 }
 
-// PlanInput is what a campaign is begun with.
+// PlanInput is what a campaign begins with.
 type PlanInput struct {
 	Campaign   string `json:"campaign"`
-	SpecYAML   string `json:"spec_yaml,omitempty"` // at its start only
+	SpecYAML   string `json:"spec_yaml,omitempty"` // only at its start
 	SpecSHA256 string `json:"spec_sha256"`
-	// Files are the texts of Iometer's files that it names.
+	// Files are the texts of Iometer's files that the spec names.
 	Files   map[string][]byte `json:"files,omitempty"`
 	DataDir string            `json:"data_dir"`
 	Lanes   []trial.Lane      `json:"lanes"`
-	// Dataset is the identity of the folder that the campaign was begun in; "" at its
-	// start: then the folder is made.
+	// Dataset is the identity of the folder in which the campaign was begun. It is "" at
+	// the campaign's start: then the folder is made.
 	Dataset string `json:"dataset,omitempty"`
-	// Execution is what all runs of one start of the campaign have, and no other: what
-	// lanes had claimed before it is free.
+	// Execution identifies one start of the campaign, and is the same in all its runs. What
+	// lanes had claimed in other executions is free.
 	Execution string `json:"execution,omitempty"`
-	// SHA256 is of the plan that the campaign began with; none at its start.
+	// SHA256 is the hash of the plan that the campaign began with; "" at its start.
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// Planned is a campaign's folder.
+// Planned describes a campaign's folder.
 type Planned struct {
-	Trials  int       `json:"trials"`  // of the plan, with those that were added
+	Trials  int       `json:"trials"`  // of the plan, including added ones
 	SHA256  string    `json:"sha256"`  // of the plan file, hex
 	Dataset string    `json:"dataset"` // the folder's identity
 	Began   time.Time `json:"began"`   // when the folder was made
 	Counts  Counts    `json:"counts"`  // what it holds
 	Settings
-	// Orders are those of each lane at the campaign's start, by its name: what people had
-	// told it, as the folder has it, and the stop rule that holds.
+	// Orders are the orders of each lane at the campaign's start, by the lanes' names: what
+	// people had told it, according to the folder, and the stop rule that holds.
 	Orders map[string]Orders `json:"orders,omitempty"`
 }
 
-// Settings are what each trial takes from the spec beside its cell.
+// Settings are what each trial takes from the spec besides its cell.
 type Settings struct {
 	Phases      campaign.Phases      `json:"phases"`
 	SteadyState campaign.SteadyState `json:"steady_state"`
@@ -67,14 +67,14 @@ type Settings struct {
 	Limits      campaign.Limits      `json:"limits"`
 }
 
-// settingsOf are those that a campaign was begun with.
+// settingsOf are the settings that a campaign was begun with.
 func settingsOf(record *dataset.Record) Settings {
 	settings := record.Settings()
 	return Settings{Phases: settings.Phases, SteadyState: settings.SteadyState, Recovery: settings.Recovery,
 		Disk: settings.Disk, Limits: settings.Limits}
 }
 
-// Tolerance is how far the path may be from its profile.
+// Tolerance is how far the path may deviate from its profile.
 func (s Settings) Tolerance() wan.Tolerance {
 	return wan.Tolerance{RTTMs: s.Limits.RTTToleranceMs, RTTPercent: s.Limits.RTTTolerancePercent,
 		MinThroughputPercent: s.Limits.MinThroughputPercent, SpreadMs: s.Limits.SpreadMs}
@@ -83,15 +83,15 @@ func (s Settings) Tolerance() wan.Tolerance {
 // judged are the limits by which an attempt is judged.
 func (s Settings) judged() judge.Limits { return judge.LimitsOf(s.Limits, s.SteadyState, s.Recovery) }
 
-// Expand makes the campaign's folder with its plan and its settings, or opens it. What
-// it was begun with is never written again: a newer program could have other ideas
-// about it.
+// Expand makes the campaign's folder with its plan and settings, or opens it. What the
+// campaign was begun with is never written again, because a newer program might write it
+// differently.
 func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) {
 	record, err := p.open(ctx, input)
 	if err != nil {
 		return Planned{}, wire.ToTemporal(err)
 	}
-	if input.Dataset != "" { // a later run: another controller may have it by now
+	if input.Dataset != "" { // a later run: another controller may have taken over meanwhile
 		if err := stillOurs(ctx, record); err != nil {
 			return Planned{}, wire.ToTemporal(err)
 		}
@@ -120,7 +120,7 @@ func (p *Planner) Expand(ctx context.Context, input PlanInput) (Planned, error) 
 }
 
 // begunWith are the orders with which a campaign's lanes begin; none in a later run, which
-// has them from the one before.
+// has them from the run before.
 func begunWith(record *dataset.Record, input PlanInput) (map[string]Orders, error) {
 	orders := map[string]Orders{}
 	if input.Dataset != "" {
@@ -136,7 +136,7 @@ func begunWith(record *dataset.Record, input PlanInput) (map[string]Orders, erro
 	return orders, nil
 }
 
-// open opens the campaign's folder, which is made at the campaign's start.
+// open opens the campaign's folder; at the campaign's start it makes the folder.
 func (p *Planner) open(ctx context.Context, input PlanInput) (*dataset.Record, error) {
 	if input.Dataset != "" || input.SHA256 != "" {
 		return p.Records.of(ctx, input.DataDir, input.Campaign, input.Dataset)
@@ -161,8 +161,8 @@ func (p *Planner) open(ctx context.Context, input PlanInput) (*dataset.Record, e
 	return p.Records.create(ctx, input.DataDir, identity, frozen)
 }
 
-// inventories are those of the lanes, without what leads to secrets. That of a testbed
-// which is not up yet is not there.
+// inventories are the lanes' inventories without what leads to secrets. The inventory of a
+// testbed that is not up yet is left out.
 func inventories(lanes []trial.Lane) (map[string][]byte, error) {
 	texts := map[string][]byte{}
 	for _, lane := range lanes {
@@ -189,8 +189,8 @@ func inventories(lanes []trial.Lane) (map[string][]byte, error) {
 // leadsToSecrets are the keys of an inventory that say where a secret is.
 var leadsToSecrets = []string{"key_file", "password_from", "sudo_password_from"}
 
-// withoutSecrets is an inventory without what leads to secrets, and without its comments, in which anything may stand: for a
-// folder that is given away.
+// withoutSecrets is an inventory without what leads to secrets, and without its comments, which may contain anything: the
+// folder may be given to others.
 func withoutSecrets(text []byte) ([]byte, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(text, &document); err != nil {

@@ -8,30 +8,31 @@ import (
 	"heliotrope/internal/campaign"
 )
 
-// Precise is how precise a campaign's results are: those of its worst group, a
-// cell in one direction.
+// Precise is how precise a campaign's results are. The details are those of its worst
+// group, a cell in one direction.
 type Precise struct {
 	Enough bool   `json:"enough"`
 	Metric string `json:"metric"`
-	Cells  int    `json:"cells"` // groups
-	// Imprecise is how many of them are not precise enough yet.
+	Cells  int    `json:"cells"` // number of groups
+	// Imprecise is how many groups are not precise enough yet.
 	Imprecise int    `json:"imprecise"`
 	WorstCell string `json:"worst_cell,omitempty"`
-	// WorstInfinite of WorstValues values of it are infinite: failures, and loads
-	// that did not come back.
+	// WorstInfinite of the worst group's WorstValues values are infinite: failures, and
+	// loads that did not come back.
 	WorstInfinite int `json:"worst_infinite,omitempty"`
 	WorstValues   int `json:"worst_values,omitempty"`
-	// DecidedAfter is the number of blocks at which it is forecast to be enough; 0 when it is.
+	// DecidedAfter is the number of blocks after which the results are forecast to be precise
+	// enough; 0 when they are.
 	DecidedAfter int `json:"decided_after,omitempty"`
-	// HalfWidthPercent is half of the interval of the worst group's median, in
-	// percent of it, with 95 % over all looks; 0 when it is not known.
+	// HalfWidthPercent is half of the interval of the worst group's median, in percent of
+	// the median, with 95 % over all looks; 0 when it is not known.
 	HalfWidthPercent float64 `json:"half_width_percent"`
 	WantPercent      float64 `json:"want_percent"`
-	// MoreTrials is a forecast of the trials still needed.
+	// MoreTrials forecasts the number of trials that are still needed.
 	MoreTrials int `json:"more_trials"`
 }
 
-// String says it in a sentence.
+// String describes the precision in a sentence.
 func (p Precise) String() string {
 	switch {
 	case p.Enough:

@@ -9,21 +9,21 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// ReadyInput is a testbed, and a trial that it is to be fit for.
+// ReadyInput is a testbed, and a trial that it should be fit for.
 type ReadyInput struct {
 	Target
 	DiskMiB int `json:"disk_mib"` // of the disk under test
 }
 
-// checker is a testbed that can say what it lacks. A simulated one lacks nothing.
+// checker is a testbed that can say what it lacks. A simulated testbed lacks nothing.
 type checker interface {
 	Check(ctx context.Context, uses testbed.Uses) testbed.Checked
 }
 
-// Ready looks whether a testbed could run a trial: its machines answer, have what
-// the trial needs, are nobody else's, and their clocks can be read and have settled. It
-// changes nothing and leases nothing, so that whoever repairs a host can sweep it; but an
-// emulated testbed is started where it is down.
+// Ready checks whether a testbed could run a trial: its machines must answer, have what the
+// trial needs, belong to nobody else, and have clocks that can be read and have settled. It
+// changes nothing and leases nothing, so that a person who repairs a host can sweep it; but
+// it starts an emulated testbed that is down.
 func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 	if input.Lane.Kind.IsLab() {
 		if err := t.Raise(ctx, input.Target); err != nil {
@@ -51,7 +51,7 @@ func (t *Testbed) Ready(ctx context.Context, input ReadyInput) error {
 	})
 }
 
-// uses are what the trial wants of the testbed; nothing much when there is none.
+// uses are the trial's requirements for the testbed; almost none when there is no trial.
 func (r ReadyInput) uses() testbed.Uses {
 	cell := r.Ref.Trial.Cell
 	uses := testbed.Uses{DiskBytes: int64(r.DiskMiB) << 20, MemoryMiB: cell.GuestMemoryMiB, VCPUs: cell.GuestVCPUs}

@@ -19,22 +19,22 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// recordFile is the raw file of what a host's hypervisor has written down itself.
+// recordFile is the raw file with the own record of a host's hypervisor.
 const recordFile = "record.json"
 
-// recorded is its content.
+// recorded is the content of recordFile.
 type recorded struct {
-	// From and To are the time that was asked for, on the controller's clock.
+	// From and To are the time that the record was asked for, on the controller's clock.
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
 	hypervisor.Record
-	// Counted is what it has counted besides; nil where it counts nothing.
+	// Counted is what the hypervisor has counted besides; nil when it counts nothing.
 	Counted *counted `json:"counted,omitempty"`
 }
 
-// record asks the hypervisor of a host on which nothing of ours runs when the
-// guest stood still, from the beginning of the warm-up to now, and what it has
-// counted meanwhile.
+// record asks the hypervisor of a host on which our witness does not run when the guest
+// stood still, from the beginning of the warm-up to now, and what it has counted in that
+// time.
 func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hypervisor.Recorder) error {
 	g.pulse.Done(pulse.Step{Step: "read what the hypervisor of " + m.Name + " has written down"})
 	told := recorded{From: loadedSince(g.bed, g.input.Ref), To: g.bed.Now()}
@@ -63,7 +63,7 @@ func (g *gathering) record(ctx context.Context, m trial.Machine, recorder hyperv
 	return nil
 }
 
-// loadedSince is when an attempt's load began, or now when it did not.
+// loadedSince is when an attempt's load began, or now when it did not begin.
 func loadedSince(bed testbed.Bed, ref trial.Ref) time.Time {
 	if from, began := ref.Timeline.Start(trial.WarmUp); began {
 		return from
@@ -71,21 +71,20 @@ func loadedSince(bed testbed.Bed, ref trial.Ref) time.Time {
 	return bed.Now()
 }
 
-// recorded says whether what is known of a host's domains is its hypervisor's own
-// record.
+// recorded says whether a host's domain states come from its hypervisor's own record.
 func (a *account) recorded(host string) bool {
 	return slices.Contains(a.input.Known.Collected.Records, host)
 }
 
-// readRecord reads the raw file of a host.
+// readRecord reads the record of a host.
 func (a *account) readRecord(host string) (recorded, error) {
 	var told recorded
 	err := a.raw(host, recordFile, func(file *os.File) error { return json.NewDecoder(file).Decode(&told) })
 	return told, err
 }
 
-// recordRows gives a record as rows of table domains: that there is one, and each
-// stop, on the controller's time base by the host's clock.
+// recordRows gives a record as rows of table domains: one row that the record exists, and
+// rows for each stop, on the controller's time base by the host's clock.
 func (a *account) recordRows(host string, clock *timebase.Clock, give func(dataset.Domain) error) error {
 	told, err := a.readRecord(host)
 	if err != nil {
@@ -106,9 +105,9 @@ func (a *account) recordRows(host string, clock *timebase.Clock, give func(datas
 	return nil
 }
 
-// readRecords reads what the hypervisors' records tell beside: notes, of which two
-// hosts of one vCenter have the same, which is wanted once, and readings of the
-// clocks that their counters' times are by.
+// readRecords reads what else is in the hypervisors' records: notes, and readings of the
+// clocks that their counters' times are from. Two hosts of one vCenter have the same notes,
+// which are kept once.
 func (a *account) readRecords() error {
 	for _, host := range a.input.Known.Collected.Records {
 		told, err := a.readRecord(host)

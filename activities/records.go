@@ -15,16 +15,16 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// Records are the campaigns' folders that the controller works on, each opened once.
-// Without any a folder is opened anew each time. Who waits for one folder holds nobody up
-// who wants another.
+// Records are the campaigns' folders that the controller works on, each opened once. A nil
+// Records opens a folder each time. Waiting for one folder does not hold up those who want
+// another one.
 type Records struct {
 	mu   sync.Mutex
 	open map[string]*opening // by the folder's path
 }
 
-// opening is a folder that was opened, or is about to be. Whoever has put a value into
-// turn may look at record, until he takes it out.
+// opening is a folder that was opened, or is being opened. Code that has put a value into
+// turn may use record until it takes the value out again.
 type opening struct {
 	turn   chan struct{}
 	record *dataset.Record
@@ -35,8 +35,8 @@ func (r *Records) Open(ctx context.Context, target Target) (*dataset.Record, err
 	return r.of(ctx, target.DataDir, target.Ref.Campaign, target.Dataset)
 }
 
-// of opens a campaign's folder; an id of "" is any. One that was opened before is the
-// same again, if it is still there.
+// of opens a campaign's folder; an id of "" stands for any. For a folder that was opened
+// before and is still there, it returns the same Record again.
 func (r *Records) of(ctx context.Context, dataDir, name, id string) (*dataset.Record, error) {
 	if err := checkPlace(dataDir, name); err != nil {
 		return opened(nil, err)
@@ -44,7 +44,8 @@ func (r *Records) of(ctx context.Context, dataDir, name, id string) (*dataset.Re
 	folder := dataset.CampaignFolder(dataDir, name)
 	return r.inTurn(ctx, folder, func(known *dataset.Record) (*dataset.Record, error) {
 		if known != nil {
-			// Another dataset in its place is opened anew, unless the old one is wanted.
+			// When another dataset is in its place, that one is opened, unless the old one
+			// was asked for.
 			if of := known.Identity().ID; id == "" || id == of {
 				if err := known.Stand(); err == nil || id != "" {
 					return known, err
@@ -55,8 +56,8 @@ func (r *Records) of(ctx context.Context, dataDir, name, id string) (*dataset.Re
 	})
 }
 
-// checkPlace refuses a campaign's name, or a dataset's folder, that leads elsewhere: what a
-// workflow was started with comes from whoever may start one.
+// checkPlace refuses a campaign's name or a data folder that leads elsewhere: a workflow's
+// input comes from anybody who may start one.
 func checkPlace(dataDir, name string) error {
 	if !filepath.IsAbs(dataDir) || filepath.Clean(dataDir) != dataDir {
 		return fault.New(fault.BadInput, "the dataset's folder %q is no absolute path without detours", dataDir)
@@ -67,8 +68,8 @@ func checkPlace(dataDir, name string) error {
 	return nil
 }
 
-// inTurn waits until nobody else opens a folder, and has it opened; known is what was
-// opened before, and nil for nothing. What is opened is known from then on.
+// inTurn waits until nobody else is opening a folder, and calls open; known is the Record
+// that was opened before, or nil. What open returns is known from then on.
 func (r *Records) inTurn(ctx context.Context, folder string, open func(known *dataset.Record) (*dataset.Record, error)) (*dataset.Record, error) {
 	if r == nil {
 		return opened(open(nil))
@@ -87,7 +88,7 @@ func (r *Records) inTurn(ctx context.Context, folder string, open func(known *da
 	return record, err
 }
 
-// letGo forgets what is known of a campaign's folder. Who wants it again opens it anew.
+// letGo forgets what is known of a campaign's folder. The next user opens it again.
 func (r *Records) letGo(record *dataset.Record) {
 	if r == nil {
 		return
@@ -131,8 +132,8 @@ func (r *Records) create(ctx context.Context, dataDir string, identity dataset.I
 	})
 }
 
-// makeFolder makes a folder of an attempt, where its campaign's is: a disk that is not
-// mounted gets no folder in its place.
+// makeFolder makes a folder of an attempt, but only where its campaign's folder exists:
+// when a disk is not mounted, no folder is made in its place.
 func makeFolder(target Target, folder string) error {
 	if err := checkPlace(target.DataDir, target.Ref.Campaign); err != nil {
 		return err
@@ -143,12 +144,12 @@ func makeFolder(target Target, folder string) error {
 	return os.MkdirAll(folder, 0o755)
 }
 
-// errConcluded says that nothing of an attempt is written any more.
+// errConcluded says that nothing more of an attempt is written.
 var errConcluded = errors.New("nothing of it is written again")
 
 // unconcluded is an error when the dataset has an attempt's row: from then on its files
-// stay as they are. A workflow that goes on from an old copy of the server's database
-// does its steps again.
+// stay as they are. A workflow that continues from an old copy of the server's database
+// repeats its steps.
 func (r *Records) unconcluded(ctx context.Context, target Target) error {
 	record, err := r.Open(ctx, target)
 	if err == nil && record.Has(target.Ref.Key()) {
@@ -157,7 +158,7 @@ func (r *Records) unconcluded(ctx context.Context, target Target) error {
 	return err
 }
 
-// before has work done that writes files of an attempt, if the dataset does not have it.
+// before runs work that writes files of an attempt, unless the dataset has the attempt.
 func (r *Records) before(target Target, do work) work {
 	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		if err := r.unconcluded(ctx, target); err != nil {
@@ -167,8 +168,8 @@ func (r *Records) before(target Target, do work) work {
 	}
 }
 
-// alone is before for work on files that make up the attempt's row: nobody else works on
-// them meanwhile, and nobody concludes the attempt.
+// alone is before for work on files from which the attempt's row is made: meanwhile nobody
+// else works on them, and nobody concludes the attempt.
 func (r *Records) alone(target Target, do work) work {
 	return func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 		unlock, err := lockAttempt(ctx, target)
@@ -180,11 +181,12 @@ func (r *Records) alone(target Target, do work) work {
 	}
 }
 
-// lockSuffix follows the name of an attempt's work folder in that of the lock of who
-// writes what becomes the attempt's row: an earlier try that was given up may still run.
+// lockSuffix follows the name of an attempt's work folder in the name of a lock file.
+// Whoever writes what becomes the attempt's row holds the lock, because an earlier try that
+// was given up may still be running.
 const lockSuffix = ".lock"
 
-// lockAttempt waits for that lock.
+// lockAttempt waits for that lock, and takes it.
 func lockAttempt(ctx context.Context, target Target) (unlock func() error, err error) {
 	path := target.WorkFolder() + lockSuffix
 	if err := makeFolder(target, filepath.Dir(path)); err != nil {

@@ -21,11 +21,10 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// maxLogBytes is how much of the toolstack's log the dataset keeps: its end.
+// maxLogBytes is how much of the toolstack's log the dataset keeps: the end of it.
 const maxLogBytes = 64 << 10
 
-// migrationLog is what the toolstack printed; "" when it was not asked to move
-// anything.
+// migrationLog is what the toolstack printed; "" when it was not asked to migrate.
 func (a *account) migrationLog() (string, error) {
 	text, err := os.ReadFile(filepath.Join(a.input.WorkFolder(), migrationLog))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,14 +33,14 @@ func (a *account) migrationLog() (string, error) {
 	return strings.ToValidUTF8(string(text[max(0, len(text)-maxLogBytes):]), "?"), err
 }
 
-// What the times of a migration's account are called, and those of a pause's.
+// Names of the events for the times in the account of a migration, and of a pause.
 var (
 	migrationEvents = [...]string{"disk-open-at-both-sites", "migration-started", "migration-finished", "disk-open-at-one-site"}
 	pauseEvents     = [...]string{"paused", "pause-asked-for", "unpaused", "unpause-asked-for"}
 )
 
-// events are the attempt's, in the order of their times: those that were
-// journaled, and what is known. log is the toolstack's.
+// events are the attempt's events in the order of their times: those from the journals, and
+// those from what is known. log is the toolstack's log.
 func (a *account) events(journaled []dataset.Event, log string) []dataset.Event {
 	known, ref := a.input.Known, a.input.Ref
 	events := slices.Clone(journaled)
@@ -77,7 +76,7 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 	}
 	if log != "" {
 		at := migrated.Finished
-		if at.IsZero() { // it failed, or nobody told when it ended
+		if at.IsZero() { // it failed, or nobody knows when it ended
 			at = a.input.Ended
 		}
 		add(at, controllerName, "migration-log", log)
@@ -89,7 +88,7 @@ func (a *account) events(journaled []dataset.Event, log string) []dataset.Event 
 	return events
 }
 
-// provenance is what every file says of itself.
+// provenance is the metadata of each of the attempt's files.
 func (a *account) provenance() dataset.Provenance {
 	known, ref := a.input.Known, a.input.Ref
 	return dataset.Provenance{
@@ -104,12 +103,12 @@ func (a *account) provenance() dataset.Provenance {
 func jsonText(value any) string {
 	text, err := json.Marshal(value)
 	if err != nil {
-		return "" // plain structs of text and numbers
+		return "" // cannot happen: plain structs of text and numbers
 	}
 	return string(text)
 }
 
-// fill writes what is known into the attempt's row.
+// fill sets in the attempt's row what is known.
 func (a *account) fill() {
 	known, ref := a.input.Known, a.input.Ref
 	cell := ref.Trial.Cell
@@ -156,7 +155,7 @@ func (a *account) fillMigration() {
 	}
 	a.row.MigrationFinishedTsNs = pointer(migrated.Finished.UnixNano())
 	a.row.TotalMigrationMs = pointer(milliseconds(migrated.Finished.Sub(migrated.Started)))
-	if migrated.StreamBytes > 0 { // otherwise the hypervisor tells none
+	if migrated.StreamBytes > 0 { // otherwise the hypervisor reports none
 		a.row.MigrationStreamBytes = pointer(migrated.StreamBytes)
 	}
 	a.row.DowntimeMs, a.row.Rounds, a.row.DiskBytes = migrated.DowntimeMs, migrated.Rounds, migrated.DiskBytes
@@ -169,7 +168,7 @@ func (a *account) fillMigration() {
 	}
 }
 
-// fillWritten writes into the row what is known when the samples are written.
+// fillWritten sets in the row what is known once the samples are written.
 func (a *account) fillWritten() {
 	a.row.SetFiles(a.written)
 	for _, host := range a.clocks.hosts {
@@ -193,11 +192,12 @@ func (a *account) fillWritten() {
 	a.row.GuestClockAfterNs, a.row.GuestClockAfterUncertNs = at(migrated.Finished)
 }
 
-// certificates are the rows of the attempt's certificates: two directions each.
+// certificates are the rows of the attempt's certificates: two for each, one for each
+// direction.
 func (a *account) certificates() []dataset.Certificate {
 	profile, err := wan.ParseProfile(a.input.Ref.Trial.Cell.WAN)
 	if err != nil {
-		return nil // then the path was never measured
+		return nil // the path was never measured then
 	}
 	var rows []dataset.Certificate
 	for _, moment := range []string{BeforeTrial, AfterTrial} {
@@ -208,7 +208,7 @@ func (a *account) certificates() []dataset.Certificate {
 	return rows
 }
 
-// ledgers are the rows of what was read back.
+// ledgers are the rows of what was read back of the ledger.
 func ledgers(key string, reports []ledger.Report) []dataset.Ledger {
 	var rows []dataset.Ledger
 	for _, report := range reports {

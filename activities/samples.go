@@ -17,7 +17,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// unreadableError is raw data that cannot be understood.
+// unreadableError says that raw data cannot be understood.
 type unreadableError struct {
 	path string
 	err  error
@@ -26,8 +26,8 @@ type unreadableError struct {
 func (e *unreadableError) Error() string { return e.path + ": " + e.err.Error() }
 func (e *unreadableError) Unwrap() error { return e.err }
 
-// unlessUnreadable makes raw data that cannot be understood a problem of the
-// attempt, and keeps other errors.
+// unlessUnreadable makes raw data that cannot be understood a problem of the attempt, and
+// returns all other errors.
 func (a *account) unlessUnreadable(err error) error {
 	var unreadable *unreadableError
 	if errors.As(err, &unreadable) {
@@ -41,7 +41,7 @@ func (a *account) has(machine string) bool {
 	return slices.Contains(a.input.Known.Collected.Machines, machine)
 }
 
-// raw opens a machine's raw file and has it read.
+// raw opens a machine's raw file and calls read.
 func (a *account) raw(machine, name string, read func(*os.File) error) error {
 	path := filepath.Join(a.input.WorkFolder(), machine, name)
 	file, err := os.Open(path)
@@ -61,11 +61,10 @@ func (a *account) raw(machine, name string, read func(*os.File) error) error {
 // errStopped ends reading early.
 var errStopped = errors.New("nobody wants more")
 
-// batchRows is how many rows go to the dataset at once.
+// batchRows is the number of rows that are given to the dataset at once.
 const batchRows = 32 * 1024
 
-// io gives the load's log as rows, in batches; none when the guest's clock is
-// not known.
+// io gives the load's log as rows, in batches; nil when the guest's clock is not known.
 func (a *account) io() dataset.Batches[dataset.IO] {
 	clock := a.clocks.guest
 	if clock == nil || !a.has(trial.Guest) {
@@ -97,7 +96,7 @@ func (a *account) io() dataset.Batches[dataset.IO] {
 	})
 }
 
-// readLoad gives the I/Os of the load's log.
+// readLoad gives the I/Os in the load's log.
 func (a *account) readLoad(give func(iolog.Entry) error) (iolog.Account, error) {
 	folder := func(machine string) string { return filepath.Join(a.input.WorkFolder(), machine) }
 	config := a.input.Known.Provisioned.Load.Load
@@ -119,7 +118,7 @@ func (a *account) readLoad(give func(iolog.Entry) error) (iolog.Account, error) 
 	return account, &unreadableError{folder(trial.Guest), err}
 }
 
-// hosts are those whose samples can be put onto the controller's time base.
+// hosts are the hosts whose samples can be put on the controller's time base.
 func (a *account) hosts() []string {
 	var names []string
 	for _, name := range a.input.Known.Collected.Machines {
@@ -155,8 +154,8 @@ func (a *account) counters() dataset.Batches[dataset.Counter] {
 	})
 }
 
-// domains gives what the hypervisors' hosts saw of their domains, or have written
-// down.
+// domains gives the domain states that the hypervisors' hosts saw, or have in their own
+// records.
 func (a *account) domains() dataset.Batches[dataset.Domain] {
 	return batches(func(b *batcher[dataset.Domain]) error {
 		for _, name := range a.siteHosts() {
@@ -181,7 +180,7 @@ func (a *account) domains() dataset.Batches[dataset.Domain] {
 	})
 }
 
-// heartbeats gives what arrived at the WAN's end at site A.
+// heartbeats gives the heartbeats that arrived at the WAN's end at site A.
 func (a *account) heartbeats() dataset.Batches[dataset.Heartbeat] {
 	name, ok := a.receiver()
 	if !ok || a.clocks.guest == nil {
@@ -206,7 +205,7 @@ func (a *account) heartbeats() dataset.Batches[dataset.Heartbeat] {
 	})
 }
 
-// batches makes batches of what read adds.
+// batches makes batches from the rows that read adds.
 func batches[R any](read func(*batcher[R]) error) dataset.Batches[R] {
 	return func(yield func([]R, error) bool) {
 		b := batcher[R]{yield: yield}
@@ -214,7 +213,7 @@ func batches[R any](read func(*batcher[R]) error) dataset.Batches[R] {
 	}
 }
 
-// batcher makes batches of rows.
+// batcher collects rows into batches.
 type batcher[R any] struct {
 	yield func([]R, error) bool
 	rows  []R

@@ -16,28 +16,28 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// A host that was just started has its clock set, by 10 ms as it was seen, when its time
-// daemon first hears from others. A trial in which that happens is invalid.
+// When a host was just started, its time daemon sets the clock as soon as it hears from its
+// servers: by 10 ms in an observed case. A trial in which that happens is invalid.
 const (
-	// settleWithin is how long after its start a host's clock may do so.
+	// settleWithin is how long after a host's start its clock may be set.
 	settleWithin = 10 * time.Minute
 	// settledFor is how long a clock must have kept time to count as settled, and
-	// settleEvery how often it is read meanwhile.
+	// settleEvery is how often it is read in that time.
 	settledFor  = 30 * time.Second
 	settleEvery = 5 * time.Second
 )
 
-// settling is a host that was started lately.
+// settling is a host that was started recently.
 type settling struct {
 	name     string
 	started  time.Time
-	readings []timebase.Reading // since its clock was set
-	jump     error              // how it was set last
+	readings []timebase.Reading // since its clock was last set
+	jump     error              // how it was last set
 }
 
-// settle waits until the clocks of hosts that were started lately keep time, and says
-// for which host, and since when. It fails when one has not within settleWithin of the
-// host's start; after that nobody waits for it any more.
+// settle waits until the clocks of recently started hosts keep time, and reports which
+// host it waits for, and when that was started. It fails when a clock has not settled within settleWithin of its host's
+// start. Hosts that have been up for longer are not waited for.
 func settle(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
 	young, err := startedLately(ctx, bed)
 	for err == nil && len(young) > 0 {
@@ -96,7 +96,7 @@ func (s *settling) read(ctx context.Context, bed testbed.Bed) error {
 	return err
 }
 
-// settled says that its clock has kept time for long enough.
+// settled says that the clock has kept time for long enough.
 func (s *settling) settled() bool {
 	return s.readings[len(s.readings)-1].At.Sub(s.readings[0].At) >= settledFor
 }

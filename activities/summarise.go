@@ -19,7 +19,7 @@ type SummariseInput struct {
 	DataDir    string         `json:"data_dir"`
 	SpecSHA256 string         `json:"spec_sha256"`
 	Kind       inventory.Kind `json:"kind"` // of the testbed
-	// State is the campaign's from now on: see dataset.State; "" leaves it as it is.
+	// State is the campaign's state from now on: see dataset.State; "" leaves it as it is.
 	State string `json:"state,omitempty"`
 }
 
@@ -27,7 +27,7 @@ type SummariseInput struct {
 type Summarised struct {
 	Path   string `json:"path"` // of summary.md
 	Trials int    `json:"trials"`
-	// Problems are files that were damaged or missing: named and set aside.
+	// Problems are files that were missing, or damaged and set aside.
 	Problems []string `json:"problems,omitempty"`
 	// Controls are the controls that did not show what they must.
 	Controls []string `json:"controls,omitempty"`
@@ -35,11 +35,12 @@ type Summarised struct {
 	Medians []Median `json:"medians,omitempty"`
 }
 
-// maxProblems is how many problems, and failed controls, a result names: the log has them all.
+// maxProblems is how many problems and failed controls a result names; the log has all of
+// them.
 const maxProblems = 20
 
-// Summarise merges the rows of all attempts into the campaign's tables, writes
-// the manifest, and the summary.
+// Summarise merges the rows of all attempts into the campaign's tables, and writes the
+// manifest and the summary.
 func (c *Collector) Summarise(ctx context.Context, input SummariseInput) (Summarised, error) {
 	working, p, stop := pulse.Start(ctx, datasetSilence)
 	defer stop()
@@ -97,7 +98,7 @@ func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summar
 		activity.GetLogger(ctx).Warn("a control failed", "control", control)
 	}
 	if input.State != "" && input.State != dataset.StateRunning {
-		c.Records.letGo(record) // some kB of each trial
+		c.Records.letGo(record) // it takes some kB for each trial
 	}
 	summarised.Controls, summarised.Medians = failed[:min(maxProblems, len(failed))], mediansOf(&summary)
 	return summarised, nil

@@ -31,21 +31,21 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Testbed prepares a testbed for an attempt, checks it, and takes everything
-// of ours away again.
+// Testbed prepares a testbed for an attempt, checks it, and removes everything of ours
+// again.
 type Testbed struct {
 	Open    Opener
 	Records *Records
-	// RaiseLane has a lane's testbed up where the controller can do that; nil
-	// where it cannot.
+	// RaiseLane starts a lane's testbed where the controller can do that; nil where it
+	// cannot.
 	RaiseLane Raiser
 }
 
-// Raiser has a testbed up: it starts what is down of an emulated one, and ends
-// those that take turns with it. What runs is left alone.
+// Raiser starts the parts of an emulated testbed that are down, and ends the testbeds that
+// take turns with it. Parts that run are left alone.
 type Raiser func(ctx context.Context, lane trial.Lane, progress func(step string)) error
 
-// Raise has the attempt's testbed up before anything else is done with it.
+// Raise starts the attempt's testbed before anything else is done with it.
 func (t *Testbed) Raise(ctx context.Context, target Target) error {
 	working, p, stop := pulse.Start(ctx, silenceOf(target))
 	defer stop()
@@ -55,36 +55,36 @@ func (t *Testbed) Raise(ctx context.Context, target Target) error {
 	return pulse.Result(working, t.RaiseLane(working, target.Lane, func(step string) { p.Done(pulse.Step{Step: step}) }))
 }
 
-// silenceOf is how long a step on a testbed may get nothing done: what takes longer tells
-// how far it is.
+// silenceOf is how long a step on a testbed may make no progress: a step that takes longer
+// must report how far it is.
 func silenceOf(target Target) time.Duration { return target.Ref.Job().Path.Silence() }
 
-// Swept is what Sweep found. What the hosts are is left for the attempt's row: see
-// factsFile.
+// Swept is what Sweep found. The description of the hosts is left for the attempt's row:
+// see factsFile.
 type Swept struct {
-	// WANHost bridges the sites, and WANDevice is its interface that leads to
-	// site B. Empty on a simulated testbed.
+	// WANHost is the host that bridges the sites, and WANDevice is its interface that leads
+	// to site B. Empty on a simulated testbed.
 	WANHost   string    `json:"wan_host,omitempty"`
 	WANDevice string    `json:"wan_device,omitempty"`
 	Now       time.Time `json:"now"` // the controller's time at the end
 }
 
-// beforeSuffix follows the name of an attempt's work folder in that of the file which
-// keeps the hosts' state from before the attempt until it is known how they were left:
-// longer than the folder.
+// beforeSuffix follows the name of an attempt's work folder in the name of the file with
+// the hosts' state from before the attempt. That file is kept until it is known how the
+// hosts were left, which is longer than the folder is kept.
 const beforeSuffix = ".before.json"
 
-// SweepInput is what an attempt wants before it begins.
+// SweepInput is what an attempt needs before it begins.
 type SweepInput struct {
 	Target
-	// MinFreeMiB is the disk space that must be free where the dataset goes.
+	// MinFreeMiB is the disk space that must be free where the dataset is written.
 	MinFreeMiB int `json:"min_free_mib,omitempty"`
 }
 
-// Sweep removes what an earlier attempt may have left on the hosts, and notes
-// the state that the attempt must leave them in. A disk without space for the
-// dataset is an error of the infrastructure like a host that is away: somebody
-// has to do something, and no trial must be used up before.
+// Sweep removes what an earlier attempt may have left on the hosts, and notes the state in
+// which the attempt must leave them. A disk without space for the dataset is an error of
+// the infrastructure, like a host that is away: somebody has to do something, and no trial
+// may be used up before that.
 func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 	var swept Swept
 	target := input.Target
@@ -100,7 +100,8 @@ func (t *Testbed) Sweep(ctx context.Context, input SweepInput) (Swept, error) {
 		if err := checkFree(record.Folder(), input.MinFreeMiB); err != nil {
 			return err
 		}
-		// Of an earlier campaign of that name: it would be taken for this one's.
+		// It is of an earlier campaign with the same name, and would be taken for this
+		// one's.
 		if err := forget(target); err != nil {
 			return err
 		}
@@ -160,7 +161,7 @@ func forget(target Target) error {
 	return nil
 }
 
-// checkFree wants disk space below a folder.
+// checkFree is an error when a folder's disk has too little free space.
 func checkFree(folder string, wantMiB int) error {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(folder, &disk); err != nil {
@@ -172,28 +173,28 @@ func checkFree(folder string, wantMiB int) error {
 	return nil
 }
 
-// ProvisionInput is what to provision beside the cell's own.
+// ProvisionInput says what to provision besides what the cell says.
 type ProvisionInput struct {
 	Target
 	DiskMiB int `json:"disk_mib"`
-	// Precondition is the campaign's disk.precondition; "" of a campaign that an older
-	// program began: the disk is not filled.
+	// Precondition is the campaign's disk.precondition; "" in a campaign that an older
+	// program began: then the disk is not filled.
 	Precondition string `json:"precondition,omitempty"`
 }
 
-// Provisioned is the disk under test and the guest that runs on it, at the site
-// where the trial begins.
+// Provisioned is the disk under test and the guest that runs on it, at the site where the
+// trial begins.
 type Provisioned struct {
 	Disk   storage.Disk `json:"disk"`
 	Domain string       `json:"domain"`
-	// Precondition is what was done to the disk; Disk.Filled says more.
+	// Precondition is what was done to the disk; see Disk.Filled for details.
 	Precondition string `json:"precondition,omitempty"`
-	// Witnesses say what each machine's witness does, and Load what the
-	// guest's load is.
+	// Witnesses says what each machine's witness records, and Load what the guest's load
+	// is.
 	Witnesses map[string]machine.RecordingSetup `json:"witnesses,omitempty"`
 	Load      machine.RecordingSetup            `json:"load,omitzero"`
-	// Absent are the witnesses of the stall that the testbed does not have for
-	// this attempt, by their names in the dataset.
+	// Absent are the witnesses of the stall that the testbed does not have for this
+	// attempt, by their names in the dataset.
 	Absent []string  `json:"absent,omitempty"`
 	Now    time.Time `json:"now"`
 }
@@ -241,8 +242,7 @@ func (t *Testbed) Provision(ctx context.Context, input ProvisionInput) (Provisio
 	return provisioned, err
 }
 
-// watch puts the witness on the guest, and finds what there is to record on
-// every machine.
+// watch installs the witness in the guest, and finds out what to record on every machine.
 func watch(ctx context.Context, machines Machines, p *pulse.Pulse, ref trial.Ref, provisioned *Provisioned) error {
 	names := named(machines, hasWitness)
 	setups := make([]machine.RecordingSetup, len(names))
@@ -268,15 +268,15 @@ func watch(ctx context.Context, machines Machines, p *pulse.Pulse, ref trial.Ref
 		provisioned.Witnesses[name] = setups[i]
 	}
 	provisioned.Absent = absent(machines, provisioned.Witnesses)
-	// The guest's witness is what our own engine of loads is part of.
+	// Our own load engine is part of the guest's witness program.
 	provisioned.Load.Dir, provisioned.Load.Program = machines.LoadDir(ref), provisioned.Witnesses[trial.Guest].Program
 	return nil
 }
 
-// absent are the witnesses that a testbed does not have: the hypervisor's, when
-// nobody watches a site's domains and its hypervisor keeps no record of its own;
-// the backend's, when nobody counts the guest's disk. The guest's own and the
-// network's are always there.
+// absent are the witnesses that a testbed does not have: the hypervisor's, when nobody
+// watches a site's domains and its hypervisor keeps no record of its own; the backend's,
+// when nobody counts the guest's disk. The guest's own witness and the network's always
+// exist.
 func absent(bed testbed.Bed, witnesses map[string]machine.RecordingSetup) []string {
 	var all []string
 	for _, m := range bed.Machines() {
@@ -300,22 +300,22 @@ func storageOf(bed testbed.Bed, ref trial.Ref) (storage.System, error) {
 	return system, fault.As(fault.BadInput, err)
 }
 
-// VerifyInput is what to verify.
+// VerifyInput says what to verify.
 type VerifyInput struct {
 	Target
 	Disk storage.Disk `json:"disk"`
-	// Failed says that the system under test has failed: then what cannot be
-	// read any more is left out.
+	// Failed says that the system under test has failed: then what can no longer be read is
+	// left out.
 	Failed bool `json:"failed,omitempty"`
 }
 
-// errNoLedger says that nobody outside was told of any record.
+// errNoLedger says that no heartbeat told anybody outside of the guest of a record.
 var errNoLedger = errors.New("no heartbeat told of an acknowledged record: the ledger proves nothing")
 
 // Verified is what the storage system says of the disk after the load.
 type Verified struct {
-	// OutOfSyncBytes is in how many bytes the replicas differ; nil where
-	// there are none to compare.
+	// OutOfSyncBytes is in how many bytes the replicas differ; nil when there are no
+	// replicas to compare.
 	OutOfSyncBytes *int64 `json:"out_of_sync_bytes,omitempty"`
 	// Ledger is what was read back, from each copy of the disk.
 	Ledger []ledger.Report `json:"ledger,omitempty"`
@@ -324,8 +324,8 @@ type Verified struct {
 	Now     time.Time `json:"now"`
 }
 
-// Verify reads the ledger back from every copy of the disk, and compares the
-// replicas. What writes to the disk must have ended, and been collected.
+// Verify reads the ledger back from every copy of the disk, and compares the replicas.
+// Everything that writes to the disk must have ended and been collected before.
 func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, error) {
 	var verified Verified
 	err := withBed(ctx, t.Open, input.Target, input.Ref.Job().LedgerSilence(), owning(input.Target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
@@ -339,7 +339,7 @@ func (t *Testbed) Verify(ctx context.Context, input VerifyInput) (Verified, erro
 				verified.Problem, err = err.Error(), nil
 			}
 			verified.Now = bed.Now()
-			return err // replicas of a storage that has failed are not compared
+			return err // after a failure of the storage, its replicas are not compared
 		}
 		if err != nil {
 			return err
@@ -395,7 +395,8 @@ func readLedger(ctx context.Context, bed testbed.Bed, system storage.System, inp
 
 func checkLedger(ctx context.Context, bed testbed.Bed, input VerifyInput, copied storage.Copy, acked uint64) (ledger.Report, error) {
 	if input.Failed {
-		// It may never answer. After all of the step's silence all would be tried again.
+		// The host may never answer. If this took the step's whole silence, all copies
+		// would be tried again.
 		limit := input.Ref.Job().LedgerSilence() / 2
 		limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it does not answer within %s", limit))
 		defer cancel()
@@ -404,10 +405,9 @@ func checkLedger(ctx context.Context, bed testbed.Bed, input VerifyInput, copied
 	return bed.CheckLedger(ctx, input.Ref, copied, acked)
 }
 
-// siteOfGuest asks both hypervisors where the guest is: after a failed migration
-// it may be at either site, and the other one's disk may be half of a copy. Where
-// the disk is read through the hypervisor, the guest may have been switched off for
-// it before.
+// siteOfGuest asks both hypervisors where the guest is: after a failed migration it may be
+// at either site, and the other site's disk may be an incomplete copy. Where the disk is
+// read through the hypervisor, the guest may have been switched off for that.
 func siteOfGuest(ctx context.Context, bed testbed.Bed) (storage.Site, error) {
 	var found []storage.Site
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
@@ -428,7 +428,7 @@ func siteOfGuest(ctx context.Context, bed testbed.Bed) (storage.Site, error) {
 	return found[0], nil
 }
 
-// heartbeatsArriveAt is the name of the WAN's end at site A.
+// heartbeatsArriveAt is the name of the host that is the WAN's end at site A.
 func heartbeatsArriveAt(bed testbed.Bed) string {
 	for _, machine := range bed.Machines() {
 		if machine.End == string(storage.SiteA) {
@@ -438,7 +438,7 @@ func heartbeatsArriveAt(bed testbed.Bed) string {
 	return ""
 }
 
-// toldOf is the newest record of the ledger that the heartbeats told of.
+// toldOf is the newest record of the ledger that a heartbeat reported.
 func toldOf(path string) (acked uint64, err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -452,22 +452,23 @@ func toldOf(path string) (acked uint64, err error) {
 	return acked, err
 }
 
-// TornDown is how the hosts are after an attempt.
+// TornDown is the state of the hosts after an attempt.
 type TornDown struct {
-	// Leftovers is what is not as it was before: a line for each, at most
-	// maxLeftovers of them. They are not known unless Compared.
+	// Leftovers describes what is not as it was before, with one line for each difference,
+	// and at most maxLeftovers lines. It is known only when Compared is set.
 	Leftovers []string `json:"leftovers,omitempty"`
 	Compared  bool     `json:"compared"`
-	// OthersChanged is what somebody else made or removed meanwhile: as many.
+	// OthersChanged is what somebody else made or removed meanwhile, with at most as many
+	// lines.
 	OthersChanged []string  `json:"others_changed,omitempty"`
 	Now           time.Time `json:"now"`
 }
 
 const maxLeftovers = 20
 
-// Teardown removes everything of ours from the hosts and compares them with
-// how they were before the attempt. Hosts that are away are an error, and the others
-// are cleared all the same.
+// Teardown removes everything of ours from the hosts, and compares them with their state
+// before the attempt. Hosts that are away are an error, but the others are cleared
+// nevertheless.
 func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error) {
 	var torn TornDown
 	err := withBed(ctx, t.Open, target, silenceOf(target), clearing(target, func(ctx context.Context, bed testbed.Bed, p *pulse.Pulse) error {
@@ -479,7 +480,7 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 		var before testbed.Snapshot
 		err := readJSON(target.WorkFolder()+beforeSuffix, &before)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // that was known once already, and is written
+			return nil // that was found out earlier, and is written
 		}
 		if err != nil {
 			return err
@@ -496,7 +497,7 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 	return torn, err
 }
 
-// TornDownInput is how an attempt's hosts were left.
+// TornDownInput says how an attempt's hosts were left.
 type TornDownInput struct {
 	Target
 	Began    time.Time `json:"began"`
@@ -504,8 +505,8 @@ type TornDownInput struct {
 	Problem  string    `json:"problem,omitempty"` // why they could not be torn down
 }
 
-// TornDown writes how an attempt's hosts were left, which nothing on the controller
-// needs to remember then. That is written once.
+// TornDown writes how an attempt's hosts were left, once. After that nothing on the
+// controller needs to remember it.
 func (c *Collector) TornDown(ctx context.Context, input TornDownInput) error {
 	return wire.ToTemporal(c.tornDown(ctx, input))
 }
@@ -543,8 +544,8 @@ func cut(lines []string) []string {
 	return lines
 }
 
-// with runs do on the target's testbed, under a pulse, while its hosts are the
-// campaign's.
+// with runs do on the target's testbed, under a pulse, while the campaign holds the leases
+// of its hosts.
 func (t *Testbed) with(ctx context.Context, target Target, do func(context.Context, testbed.Bed, *pulse.Pulse) error) error {
 	return withBed(ctx, t.Open, target, silenceOf(target), owning(target, do))
 }
@@ -567,7 +568,7 @@ func withBed(ctx context.Context, open Opener, target Target, silence time.Durat
 }
 
 // inModelsTime ends an activity's work on a model when more of the model's time has passed than the
-// activity may take: what would be cut off on real hosts is cut off there.
+// activity may take: work that would be cut off on real hosts is cut off on a model, too.
 func inModelsTime(ctx, working context.Context, bed testbed.Bed) (context.Context, context.CancelFunc) {
 	if _, model := bed.(poll.Clock); model {
 		if limit := activity.GetInfo(ctx).StartToCloseTimeout; limit > 0 {
@@ -577,8 +578,7 @@ func inModelsTime(ctx, working context.Context, bed testbed.Bed) (context.Contex
 	return working, func() {}
 }
 
-// classify gives a failed migration its class; other errors have theirs from the
-// drivers.
+// classify gives a failed migration its class; other errors have theirs from the drivers.
 func classify(err error) error {
 	var migration *hypervisor.MigrationError
 	if errors.As(err, &migration) && !cutOff(err) && fault.Told(err) == "" {
@@ -587,9 +587,8 @@ func classify(err error) error {
 	return err
 }
 
-// writeJSON puts a file in its place whole, or leaves what was there: also when
-// the machine loses its power, for a plan or a snapshot that is cut off would
-// end the campaign.
+// writeJSON replaces a file as a whole, or leaves the old one, even when the machine loses
+// its power: a truncated plan or snapshot would end the campaign.
 func writeJSON(path string, value any) error {
 	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {

@@ -18,19 +18,19 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// clocks are those of an attempt's machines, against the controller's.
+// clocks are the clocks of an attempt's machines, relative to the controller's.
 type clocks struct {
 	readings []dataset.Clock   // of all machines
-	steered  []dataset.Counter // how fast the hosts' were made to run
+	steered  []dataset.Counter // how much faster the hosts' clocks were made to run
 	hosts    map[string]*timebase.Clock
 	guest    *timebase.GuestClock // nil when the guest's load left nothing
-	// oneSided says that the guest's clock is known before its stall only.
+	// oneSided says that the guest's clock is only known before its stall.
 	oneSided bool
 }
 
-// readClocks makes the machines' clocks of what was read of them. What cannot
-// be made is a problem of the attempt: the samples of that machine are not
-// written, and their raw files stay.
+// readClocks makes the machines' clocks from their readings. When a clock cannot be made,
+// that is a problem of the attempt: the samples of that machine are not written, and their
+// raw files stay.
 func (a *account) readClocks() error {
 	a.clocks = clocks{hosts: map[string]*timebase.Clock{}}
 	paths, err := dataset.SegmentPaths(a.input.WorkFolder(), dataset.Clocks)
@@ -62,16 +62,16 @@ func (a *account) readClocks() error {
 		}
 		a.clocks.hosts[name] = clock
 	}
-	// Its heartbeats are wanted also of a guest that has nothing else to give.
+	// The heartbeats are needed even of a guest that has nothing else to give.
 	if a.has(trial.Guest) || a.input.Known.Looked.Verdict == trial.TargetFailed {
 		return a.readGuestClock()
 	}
 	return nil
 }
 
-// steering is how fast a host's kernel had its clock run beyond its oscillator, in
-// ppm: nothing of a host whose counters cannot be read, which is told where they
-// are written, or that has none.
+// steering is by how much a host's kernel had its clock run faster than its oscillator, in
+// ppm. There are no values for a host without counters, or whose counters cannot be read,
+// which is reported when they are written.
 func (a *account) steering(name string) ([]float64, error) {
 	if a.recorded(name) {
 		return nil, nil
@@ -94,7 +94,7 @@ func (a *account) steering(name string) ([]float64, error) {
 	return steered, err
 }
 
-// clockCause is the code of a clock that cannot be made.
+// clockCause is the cause when a clock cannot be made.
 func clockCause(err error) cause.Code {
 	var jump *timebase.JumpError
 	if errors.As(err, &jump) {
@@ -103,8 +103,9 @@ func clockCause(err error) cause.Code {
 	return cause.ClockUncertain
 }
 
-// readGuestClock makes the guest's clock of what the witnesses at the WAN's ends
-// read of it, of its heartbeats, and of when the hypervisors say that it stood still.
+// readGuestClock makes the guest's clock from the readings by the witnesses at the WAN's
+// ends, the guest's heartbeats, and the time at which it stood still according to the
+// hypervisors.
 func (a *account) readGuestClock() error {
 	for _, name := range a.heard(a.left.facts.Ends()) {
 		host := a.clocks.hosts[name]
@@ -150,9 +151,9 @@ func (a *account) readGuestClock() error {
 	return nil
 }
 
-// steps are those of its clock that the guest saw itself, as the load's log has them;
-// none of a log that cannot be understood, which is told where it is written. fio's
-// tells none.
+// steps are the steps of its clock that the guest saw itself, from the load's log. There
+// are none in fio's log, nor in a log that cannot be understood, which is reported when it
+// is written.
 func (a *account) steps() ([]timebase.Step, error) {
 	if !a.has(trial.Guest) || a.input.Ref.Trial.Cell.Access.Complete().Engine != spec.EngineOwn {
 		return nil, nil
@@ -171,18 +172,17 @@ func (a *account) steps() ([]timebase.Step, error) {
 	return steps, err
 }
 
-// siteHosts are the hosts that run the guest at site A and site B, as far as they
-// were collected from and their clocks are known.
+// siteHosts are the hosts that run the guest at site A and site B, when data was collected
+// from them and their clocks are known.
 func (a *account) siteHosts() []string { return a.heard(a.left.facts.Sites()) }
 
-// heard are those of some hosts that were collected from and whose clocks are
-// known.
+// heard are those of some hosts that data was collected from and whose clocks are known.
 func (a *account) heard(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !a.has(name) || a.clocks.hosts[name] == nil })
 }
 
-// receiver is the host that the heartbeats arrive at, the WAN's end at site A;
-// false when it was not collected from.
+// receiver is the host at which the heartbeats arrive, the WAN's end at site A; false when
+// nothing was collected from it.
 func (a *account) receiver() (string, bool) {
 	ends := a.left.facts.Ends()
 	if len(ends) == 0 || len(a.heard(ends[:1])) == 0 {
@@ -191,8 +191,7 @@ func (a *account) receiver() (string, bool) {
 	return ends[0], true
 }
 
-// arrivals are the guest's heartbeats, as far as the guest's clock is not needed for
-// them.
+// arrivals are the guest's heartbeats, without the columns that need the guest's clock.
 func (a *account) arrivals() ([]dataset.Heartbeat, error) {
 	name, ok := a.receiver()
 	if !ok {
@@ -210,8 +209,8 @@ func (a *account) arrivals() ([]dataset.Heartbeat, error) {
 	return rows, a.unlessUnreadable(err)
 }
 
-// journaledClocks are the readings that the controller took. A segment that a
-// crash cut off has what was on the disk.
+// journaledClocks are the readings that the controller took. A segment that a crash
+// interrupted has the rows that were on the disk.
 func (a *account) journaledClocks(paths []string) ([]dataset.Clock, error) {
 	var rows []dataset.Clock
 	for _, path := range paths {

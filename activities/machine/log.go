@@ -9,5 +9,5 @@ func (t Target) LogKeys() []any {
 	return []any{"campaign", t.Ref.Campaign, "trial", t.Ref.Key(), "lane", t.Lane.Name}
 }
 
-// LogKeys name the machine too.
+// LogKeys adds the machine to the target's keys.
 func (i RecordingInput) LogKeys() []any { return append(i.Target.LogKeys(), "host", i.Machine) }

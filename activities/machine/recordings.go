@@ -19,8 +19,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// Recordings runs what records on one machine during a trial: the load in the
-// guest, and the witnesses of the hosts and the guest.
+// Recordings runs the recordings on one machine during a trial: the load in the guest, and
+// the witnesses of the hosts and the guest.
 type Recordings struct {
 	// Find finds a recording on the machine that it runs on.
 	Find func(ctx context.Context, input RecordingInput) (record.Recording, error)
@@ -31,21 +31,21 @@ type RecordingInput struct {
 	Target
 	// Machine is a host of the inventory, or trial.Guest.
 	Machine string `json:"machine"`
-	// Load says that it is the guest's load; else it is the machine's
-	// witness. The activity sets it.
+	// Load says that it is the guest's load; otherwise it is the machine's witness. The
+	// activity sets it.
 	Load bool `json:"-"`
-	// Setup says what to record, for a worker that has no inventory. Who looks at what
-	// was started is told RecordingSetup.Started.
+	// Setup says what to record, for a worker that has no inventory. For activities that
+	// only look at a started recording, RecordingSetup.Started is enough.
 	Setup RecordingSetup `json:"setup,omitzero"`
 }
 
 const (
-	// recordingSilence is how long a recording may have no progress. It is
-	// longer than any blackout that would not be a failure.
+	// recordingSilence is how long a recording may make no progress. It is longer than any
+	// blackout that is not a failure.
 	recordingSilence = 5 * time.Minute
-	// lookEvery is how often a recording is looked at, for its live figures and
-	// to see that it lives. Looking starts a process on the machine, which is
-	// dear where the measured guest shares the processor.
+	// lookEvery is how often a recording is looked at, for its live figures and to see that
+	// it is alive. A look starts a process on the machine, which is expensive where it
+	// shares the processor with the measured guest.
 	lookEvery = 5 * time.Second
 	// lookLimit ends one look: a guest that is being suspended answers late.
 	lookLimit = time.Minute
@@ -59,14 +59,13 @@ func (r *Recordings) find(ctx context.Context, input RecordingInput) (record.Rec
 	return recording, err
 }
 
-// StartLoad starts the load and returns when I/Os complete.
+// StartLoad starts the load, and returns when I/Os complete.
 func (r *Recordings) StartLoad(ctx context.Context, input RecordingInput) error {
 	input.Load = true
 	return r.start(ctx, input)
 }
 
-// StartWitness starts a machine's witness and returns when it has seen
-// something.
+// StartWitness starts a machine's witness, and returns when it has observed something.
 func (r *Recordings) StartWitness(ctx context.Context, input RecordingInput) error {
 	return r.start(ctx, input)
 }
@@ -85,7 +84,7 @@ func (r *Recordings) start(ctx context.Context, input RecordingInput) error {
 	return pulse.Result(working, err)
 }
 
-// died is the code of a recording that ended by itself.
+// died is the cause when the recording ended by itself.
 func (i RecordingInput) died() cause.Code {
 	if i.Load {
 		return cause.LoadDied
@@ -93,15 +92,15 @@ func (i RecordingInput) died() cause.Code {
 	return cause.WitnessDied
 }
 
-// FollowLoad heartbeats the load's record.Progress until it is cancelled, which
-// is how it ends well. It fails when the load ends by itself: then the
-// measurement has a hole.
+// FollowLoad heartbeats the load's record.Progress until it is cancelled, which is its
+// normal end. It fails when the load ends by itself, because the measurement then has a
+// hole.
 func (r *Recordings) FollowLoad(ctx context.Context, input RecordingInput) error {
 	input.Load = true
 	return r.following(ctx, input)
 }
 
-// FollowWitness is FollowLoad for a machine's witness.
+// FollowWitness does the same as FollowLoad for a machine's witness.
 func (r *Recordings) FollowWitness(ctx context.Context, input RecordingInput) error {
 	return r.following(ctx, input)
 }
@@ -110,7 +109,7 @@ func (r *Recordings) following(ctx context.Context, input RecordingInput) error 
 	working, p, stop := pulse.Start(ctx, recordingSilence)
 	defer stop()
 	if !input.Load {
-		p.Quiet() // the load's figures are shown, and no witness's
+		p.Quiet() // only the load's figures are shown, not a witness's
 	}
 	recording, err := r.find(working, input)
 	if err == nil {
@@ -119,7 +118,7 @@ func (r *Recordings) following(ctx context.Context, input RecordingInput) error 
 	return pulse.Result(working, err)
 }
 
-// follow looks at a recording until the context ends, or the recording.
+// follow looks at a recording until the context or the recording ends.
 func follow(ctx context.Context, p *pulse.Pulse, input RecordingInput, recording record.Recording) error {
 	steps := int64(-1)
 	for {
@@ -128,11 +127,11 @@ func follow(ctx context.Context, p *pulse.Pulse, input RecordingInput, recording
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			// Not being able to look is no gap: the recording is a process of
-			// its own. The silence limit ends it.
+			// A failed look is no gap in the recording, which is a process of its own. The
+			// silence limit ends the activity.
 			activity.GetLogger(ctx).Warn("cannot look at the recording", "machine", input.Machine, "error", err.Error())
 		case !progress.Running && progress.Problem == "":
-			return nil // somebody ended it, as collecting does
+			return nil // somebody ended it, for instance a collection
 		case !progress.Running:
 			return fault.Because(fault.Invalid, input.died(),
 				fmt.Errorf("%s: what recorded ended by itself: %s", input.Machine, progress.Problem))
@@ -152,20 +151,20 @@ func look(ctx context.Context, recording record.Recording) (record.Progress, err
 	return recording.Progress(limited)
 }
 
-// RecordingSetup says what a machine records and where: a load, or one of the
-// two witnesses.
+// RecordingSetup says what a machine records, and where: a load, or one of the two
+// witnesses.
 type RecordingSetup struct {
-	Dir string `json:"dir"` // of the recording, on the machine
-	// Program is the witness's path on the machine, which our own engine of loads
-	// is part of.
+	Dir string `json:"dir"` // the recording's folder on the machine
+	// Program is the path of the witness program on the machine, which contains our own
+	// load engine.
 	Program string               `json:"program,omitempty"`
 	Load    *engine.Config       `json:"load,omitempty"`
 	Host    *witness.HostConfig  `json:"host,omitempty"`
 	Guest   *witness.GuestConfig `json:"guest,omitempty"`
 }
 
-// Started is as much of a setup as it takes to look at what was started: its folder, and
-// for fio, whose progress is its device's, all of it.
+// Started is the part of a setup that is needed to look at a started recording: its folder,
+// and for fio, whose progress is measured at its device, the whole setup.
 func (s RecordingSetup) Started() RecordingSetup {
 	if s.Load != nil && s.Load.Access.Complete().Engine == spec.EngineFio {
 		return s

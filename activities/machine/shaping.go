@@ -21,7 +21,7 @@ type Shaping struct {
 	Find func(ctx context.Context, input ShapingInput) (Shaper, error)
 }
 
-// Shaper is the path between the sites; see package wan.
+// Shaper is the path between the sites, which can be shaped; see package wan.
 type Shaper interface {
 	Shape(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
 	Renew(ctx context.Context, owner string, profile wan.Profile, lease time.Duration) error
@@ -30,32 +30,31 @@ type Shaper interface {
 // ShapingInput says how to shape.
 type ShapingInput struct {
 	Target
-	// Device is the interface that leads to site B, for a worker that has no
-	// inventory.
+	// Device is the interface that leads to site B, for a worker that has no inventory.
 	Device string `json:"device"`
 }
 
-// lease is how long the shaping outlives its last renewal. Three renewals may
-// fail in a row.
+// lease is how long the shaping stays after its last renewal. Three renewals may fail in a
+// row.
 const (
 	lease      = 4 * time.Minute
 	renewEvery = time.Minute
 )
 
-// owner is who holds the path: one attempt of one controller, so that what is left of
-// an earlier one does not renew it, nor another controller's of the same name.
+// owner is the path's owner: one attempt of one controller, so that neither what is left of
+// an earlier attempt renews the path, nor another controller's attempt with the same name.
 func (i ShapingInput) owner(ctx context.Context) string {
 	return owner.Campaign(activity.GetInfo(ctx).TaskQueue, i.Ref.Campaign) + ", trial " + i.Ref.Key()
 }
 
-// profile is the cell's.
+// profile is the WAN profile of the cell.
 func (i ShapingInput) profile() (wan.Profile, error) {
 	profile, err := wan.ParseProfile(i.Ref.Trial.Cell.WAN)
 	return profile, fault.As(fault.BadInput, err)
 }
 
-// Shape shapes the WAN as the trial's cell says. A path that somebody else holds
-// makes the attempt invalid: the next one begins with removing what is there.
+// Shape shapes the WAN as the trial's cell says. When somebody else owns the path, the
+// attempt is invalid: the next one begins by removing what is there.
 func (s *Shaping) Shape(ctx context.Context, input ShapingInput) error {
 	working, p, stop := pulse.Start(ctx, 2*time.Minute)
 	defer stop()
@@ -64,7 +63,7 @@ func (s *Shaping) Shape(ctx context.Context, input ShapingInput) error {
 	return pulse.Result(working, err)
 }
 
-// with finds the shaper, and has it do something for the attempt's lease.
+// with finds the shaper, and calls do with the attempt's lease.
 func (s *Shaping) with(ctx context.Context, input ShapingInput, do func(Shaper, context.Context, string, wan.Profile, time.Duration) error) (Shaper, error) {
 	profile, err := input.profile()
 	if err != nil {
@@ -89,14 +88,14 @@ type Held struct {
 	Renewals int `json:"renewals"`
 }
 
-// HoldWAN renews the shaping's lease, at once and then each minute, until it is
-// cancelled. A lease that lapsed, and a path that is not what was shaped, make the
-// measurement invalid.
+// HoldWAN renews the shaping's lease, at once and then each minute, until it is cancelled.
+// A lease that expired, or a path that is not what was shaped, makes the measurement
+// invalid.
 func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 	working, p, stop := pulse.Start(ctx, lease)
 	defer stop()
 	p.Quiet()
-	// At once: it may be the next try, and the last one may be long ago.
+	// It renews at once, because this may be another try, long after the last one.
 	for renewals := 1; ; renewals++ {
 		shaper, err := s.with(working, input, Shaper.Renew)
 		if err == nil {
@@ -109,8 +108,8 @@ func (s *Shaping) HoldWAN(ctx context.Context, input ShapingInput) error {
 	}
 }
 
-// CheckWAN renews the lease once. It is for a failure of the target: a path that
-// somebody has changed since the last renewal may be all there is to it.
+// CheckWAN renews the lease once. It is used after a failure of the target: the reason may
+// be only that somebody has changed the path since the last renewal.
 func (s *Shaping) CheckWAN(ctx context.Context, input ShapingInput) error {
 	working, p, stop := pulse.Start(ctx, 2*time.Minute)
 	defer stop()

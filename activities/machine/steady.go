@@ -19,22 +19,21 @@ import (
 type SteadyInput struct {
 	RecordingInput
 	Rule campaign.SteadyState `json:"rule"`
-	// Least and Longest the load is to warm up.
+	// Least and Longest are the shortest and the longest warm-up of the load.
 	Least   time.Duration `json:"least"`
 	Longest time.Duration `json:"longest"`
 }
 
-// Steady is the load as it was when the waiting ended.
+// Steady describes the load when the waiting ended.
 type Steady struct {
 	Verdict steady.Verdict `json:"verdict"`
 	Waited  time.Duration  `json:"waited"`
-	Now     time.Time      `json:"now,omitzero"` // at the end
+	Now     time.Time      `json:"now,omitzero"` // time at the end
 }
 
-// AwaitSteady waits until the load is steady, but not longer than it may: a
-// load that is not steady by then is told, and no error. It judges what the
-// guest's disk completes in each round. Called again, it waits for a window of
-// its own.
+// AwaitSteady waits until the load is steady, but at most as long as it may: a load that is
+// not steady by then is reported as that, and is no error. It judges what the guest's disk
+// completes in each round. When it is called again, it waits for a new window.
 func (r *Recordings) AwaitSteady(ctx context.Context, input SteadyInput) (Steady, error) {
 	working, p, stop := pulse.Start(ctx, recordingSilence+input.Rule.Round)
 	defer stop()
@@ -71,7 +70,7 @@ func awaitSteady(ctx context.Context, p *pulse.Pulse, input SteadyInput, recordi
 		if result.Waited >= input.Longest || result.Waited >= input.Least && result.Verdict.Steady {
 			return result, nil
 		}
-		// Rounds are of equal lengths, whatever a look takes.
+		// All rounds have the same length, however long a look takes.
 		if err := clock.Wait(ctx, input.Rule.Round-clock.Now().Sub(began)%input.Rule.Round); err != nil {
 			return result, err
 		}

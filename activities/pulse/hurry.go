@@ -2,16 +2,16 @@ package pulse
 
 import "sync"
 
-// all are the pulses of this process.
+// all has the pulses of this process.
 var all = pulses{of: map[string]map[*Pulse]string{}}
 
 type pulses struct {
 	mu sync.Mutex
-	of map[string]map[*Pulse]string // by the ID of the activity's workflow; and of which run of it
+	of map[string]map[*Pulse]string // by the ID of the activity's workflow; the value is its run
 }
 
-// join adds a pulse until leave is called. Those of another run of its workflow beat at
-// once: that run was ended, which nobody tells them.
+// join adds a pulse until leave is called. Pulses of another run of the same workflow beat
+// at once: that run was ended, and nothing else tells them.
 func (s *pulses) join(workflowID, run string, p *Pulse) (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,9 +34,8 @@ func (s *pulses) join(workflowID, run string, p *Pulse) (leave func()) {
 	}
 }
 
-// Hurry has the activities of a workflow that run in this process heartbeat at once:
-// one that was cancelled learns of it by the answer to its heartbeat, and not
-// otherwise.
+// Hurry has the activities of a workflow that run in this process heartbeat at once: a
+// cancelled activity learns of its cancellation only from the answer to its heartbeat.
 func Hurry(workflowID string) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -45,7 +44,7 @@ func Hurry(workflowID string) {
 	}
 }
 
-// HurryAll is Hurry for every workflow.
+// HurryAll does the same for all workflows.
 func HurryAll() {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -56,7 +55,7 @@ func HurryAll() {
 	}
 }
 
-// poke puts something into a channel that holds one, unless it is there already.
+// poke puts something into a channel of capacity one, unless the channel is full.
 func poke(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

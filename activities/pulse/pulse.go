@@ -1,9 +1,8 @@
-// Package pulse is what all long activities share: a heartbeat that tells what
-// got done, the end of an activity that gets nothing done, and errors as Temporal
-// wants them.
+// Package pulse is what all long activities share: a heartbeat that reports progress, the
+// end of an activity that makes no progress, and errors in Temporal's form.
 //
-// Dangerous: Done must be called from the work itself. Called from a timer, it
-// would keep an activity that hangs alive for ever.
+// Dangerous: Done must be called by the work itself. Called by a timer, it would keep an
+// activity alive for ever that hangs.
 package pulse
 
 import (
@@ -20,24 +19,25 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// Beat is how soon a working activity heartbeats what has changed of what it tells.
+// Beat is how soon a working activity heartbeats a change of its detail.
 const Beat = time.Second
 
-// A heartbeat costs the server a write of its own, so there are few of them where
-// nothing of it is shown. The workflows' heartbeat time-outs are 20 s longer: for so long
-// a line may be away.
+// Every heartbeat costs the server a write, so there are few of them where nobody sees
+// them. The workflows' heartbeat time-outs are 20 s longer than these intervals: a
+// connection may be away for that long.
 const (
-	// StillBeat is how often an activity heartbeats while what it tells stays the same.
+	// StillBeat is how often an activity heartbeats while its detail stays the same.
 	StillBeat = 10 * time.Second
-	// QuietBeat is how often a quiet one does, whatever it gets done: the fourteen of the
-	// largest lane beat once in 10 s together. It is no sign of life, which a machine's
-	// link looks for, but what is left where nobody else tells of an end.
+	// QuietBeat is how often a quiet activity heartbeats, whatever its progress: the
+	// fourteen of the largest lane together beat once in 10 s. These heartbeats are not the
+	// main sign of life, which a machine's link watches for, but the last resort when
+	// nothing else reports an end.
 	QuietBeat = 140 * time.Second
 )
 
-// Pulse heartbeats what an activity last got done, and ends its context when
-// nothing got done for a while: a heartbeat from a timer alone would prove
-// only that the process lives.
+// Pulse heartbeats the last progress of an activity, and ends the activity's context when
+// there was no progress for a while: a heartbeat from a timer alone would only prove that
+// the process lives.
 type Pulse struct {
 	hurry   chan struct{}
 	hurried chan struct{}
@@ -45,19 +45,18 @@ type Pulse struct {
 	mu      sync.Mutex
 	detail  any
 	last    time.Time
-	changed bool // detail was not told yet
-	quiet   bool // what changes is not told at once
-	settled bool // a quiet one has told its first detail
+	changed bool // detail was not sent yet
+	quiet   bool // changes are not sent at once
+	settled bool // a quiet pulse has sent its first detail
 }
 
-// record is replaced by tests that count.
+// record is replaced by tests that count heartbeats.
 var record = activity.RecordHeartbeat
 
-// Start returns a context that ends with an error of the infrastructure
-// when neither Done is called nor the work says that it is alive for the silence
-// limit. stop must be called. Until then
-// it heartbeats, also past the context's end: an activity that was cancelled and
-// still tidies up must not count as gone.
+// Start returns a context that ends with an error of the infrastructure when, for the
+// silence limit, neither Done is called nor the work says that it is alive. stop must be
+// called. Until then the pulse heartbeats, even past the context's end: an activity that
+// was cancelled and still tidies up must not count as gone.
 func Start(ctx context.Context, silence time.Duration) (working context.Context, p *Pulse, stop func()) {
 	working, cancel := context.WithCancelCause(ctx)
 	p = &Pulse{last: time.Now(), hurry: make(chan struct{}, 1), hurried: make(chan struct{}, 1)}
@@ -101,18 +100,18 @@ func Start(ctx context.Context, silence time.Duration) (working context.Context,
 	}
 }
 
-// Quiet is for an activity of which nothing is shown from now on: it heartbeats each
-// QuietBeat, whatever gets done. It needs a heartbeat time-out that is longer.
+// Quiet is for an activity of which nothing is shown from now on: it then heartbeats every
+// QuietBeat, whatever its progress. Its heartbeat time-out must be longer.
 func (p *Pulse) Quiet() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.quiet = true
 }
 
-// Hurried gets something when this pulse is told to beat at once.
+// Hurried receives a value when this pulse is told to beat at once.
 func (p *Pulse) Hurried() <-chan struct{} { return p.hurried }
 
-// Done notes that something got done.
+// Done notes progress.
 func (p *Pulse) Done(detail any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,15 +125,15 @@ func (p *Pulse) Done(detail any) {
 	p.detail = detail
 }
 
-// goesOn notes that the work goes on, with nothing to tell of it.
+// goesOn notes that the work goes on, without progress to report.
 func (p *Pulse) goesOn() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = time.Now()
 }
 
-// reached notes how far a part of the step is that was told last. Of parts that are done side by
-// side, what the one has reached is not told again of the other.
+// reached notes how far a part of the current step is. When parts run at the same time, the
+// percentage only ever grows: what one part has reached is not reported again for another.
 func (p *Pulse) reached(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,8 +144,8 @@ func (p *Pulse) reached(done, total int64) {
 	}
 }
 
-// look says what was told last, for how long nothing was, and whether a heartbeat is
-// due so long after the last one. What is due counts as told.
+// look returns the last detail, for how long there was no progress, and whether a heartbeat
+// is due when the last one is that long ago. A detail that is due counts as sent.
 func (p *Pulse) look(since time.Duration) (detail any, silent time.Duration, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -164,7 +163,7 @@ func (p *Pulse) look(since time.Duration) (detail any, silent time.Duration, due
 // Step is the heartbeat of an activity that goes step by step.
 type Step struct {
 	Step string `json:"step"`
-	// Percent is how far it is, where whoever does it tells; 0 otherwise.
+	// Percent is how far the step is, where that is reported; 0 otherwise.
 	Percent int `json:"percent,omitempty"`
 }
 
@@ -175,10 +174,10 @@ func (s Step) String() string {
 	return fmt.Sprintf("%s, %d %%", s.Step, s.Percent)
 }
 
-// Result is what an activity returns, as an error of Temporal. An error after
-// the end of the context tells why that ended, whatever class the driver gave
-// it: a migration that fails because somebody stops it is no result. A
-// cancellation that nobody asked for is an error of the infrastructure.
+// Result is what an activity returns, as an error of Temporal. After the end of the context
+// it returns the reason for that end, whatever class the driver gave the error: a migration
+// that fails because somebody stops it is no result. A cancellation that nobody asked for
+// is an error of the infrastructure.
 func Result(working context.Context, err error) error {
 	if err == nil {
 		return nil

@@ -1,4 +1,4 @@
-// Package pulsetest runs an activity alone, as Temporal would.
+// Package pulsetest runs an activity by itself, as Temporal would.
 package pulsetest
 
 import (
@@ -20,8 +20,8 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// Run runs an activity whose context is ctx, and returns the heartbeats that the
-// environment lets through: one in 30 s, and the last.
+// Run runs an activity with the context ctx, and returns the heartbeats that the test
+// environment lets through: one in 30 s, and the last one.
 func Run(ctx context.Context, do func(context.Context) error) ([]string, error) {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)))
@@ -34,7 +34,7 @@ func Run(ctx context.Context, do func(context.Context) error) ([]string, error) 
 		defer mu.Unlock()
 		var detail any
 		if details.HasValues() {
-			_ = details.Get(&detail) // whatever comes is compared as text
+			_ = details.Get(&detail) // any detail is compared as text
 		}
 		beats = append(beats, fmt.Sprint(detail))
 	})
@@ -45,14 +45,14 @@ func Run(ctx context.Context, do func(context.Context) error) ([]string, error) 
 	return beats, err
 }
 
-// Cancellable is a context that can be cancelled as the server does it.
+// Cancellable is a context that can be cancelled as the server cancels one.
 func Cancellable(t *testing.T) (ctx context.Context, cancel func()) {
 	t.Helper()
 	ctx, cause := context.WithCancelCause(t.Context())
 	return ctx, func() { cause(temporal.NewCanceledError()) }
 }
 
-// WantClass fails the test unless the error has a class and a text.
+// WantClass fails the test unless the error has the class and contains the text.
 func WantClass(t *testing.T, err error, class fault.Class, text string) {
 	t.Helper()
 	if err == nil || wire.Of(err) != class || !strings.Contains(err.Error(), text) {
