@@ -152,8 +152,8 @@ type LaneInput struct {
 type LaneState struct {
 	Report   LaneReport `json:"report"`
 	Reported time.Time  `json:"reported,omitzero"`
-	// Bad are the trials, by their numbers, whose attempts in a row were not
-	// measured, and Lost how many of the last ended without a verdict.
+	// Bad are the numbers of the trials whose attempts, in a row, were not measured; Lost
+	// is how many of the last ones ended without a verdict.
 	Bad  []int `json:"bad,omitempty"`
 	Lost int   `json:"lost,omitempty"`
 	// Quarantines is the number of quarantines since the last attempt that was measured.
