@@ -1,8 +1,8 @@
-// Command heliotrope-vcenter is the lab's vCenter: see package vcenter. `heliotrope
-// lab up --hypervisor vsphere` starts it; nobody else need.
+// Command heliotrope-vcenter is the lab's vCenter: see package vcenter. `heliotrope lab up
+// --hypervisor vsphere` starts it; nobody else needs to.
 //
-// It works in the folder that it is started in, where it writes the file "address"
-// when it is ready. TERM ends it; the guests go on.
+// It works in the folder in which it is started, and writes the file "address" there when
+// it is ready. TERM ends it; the guests go on.
 //
 // Exit codes: 0 success, 1 failure, 2 bad input.
 package main
@@ -41,7 +41,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run does what the arguments ask for and returns the exit code.
+// run does what the arguments ask for, and returns the exit code.
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet(place.Program, flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -103,7 +103,7 @@ func serve(ctx context.Context, nodes, listen string) (err error) {
 	}
 	defer center.Close()
 	center.StartMeter()
-	// Whoever has connected meanwhile waits a moment longer.
+	// Clients that have connected meanwhile wait a moment longer.
 	if err := renameio.WriteFile(place.Address, []byte(listener.Addr().String()), fs.FileMode(0o600)); err != nil {
 		return err
 	}

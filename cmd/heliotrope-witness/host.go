@@ -19,8 +19,8 @@ import (
 	"heliotrope/internal/witness/traffic"
 )
 
-// runHost watches on a host until the context ends. Its parts end together:
-// what one of them fails with is the error.
+// runHost watches on a host until the context ends. Its parts end together; the error is
+// that of the part that failed.
 func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 	var config witness.HostConfig
 	if err := decode("config", args[0], &config); err != nil {
@@ -84,7 +84,7 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 	}
 	if config.LogListen.IsValid() {
 		start("the load's log", func() error {
-			// A block that is answered must be in the file: nothing of it is buffered.
+			// An acknowledged block must be in the file: blocks are not buffered.
 			return iolog.Receive(ctx, config.LogListen, config.Guest.Addr(), config.Token, files[witness.LogFile].file)
 		})
 	}
@@ -99,8 +99,8 @@ func runHost(ctx context.Context, args []string, _ io.Writer) (err error) {
 	return parts.Wait()
 }
 
-// watcherOf is who watches the domain that the configuration names; nil when
-// nobody does.
+// watcherOf is the watcher of the domain that the configuration names; nil when none is
+// wanted.
 func watcherOf(config witness.HostConfig) (func(ctx context.Context, out io.Writer) error, error) {
 	if config.Watcher == "" {
 		return nil, nil
@@ -116,8 +116,8 @@ func watcherOf(config witness.HostConfig) (func(ctx context.Context, out io.Writ
 	return func(ctx context.Context, out io.Writer) error { return watcher(ctx, out, domain) }, nil
 }
 
-// sign writes how many samples there are over the number before, which has
-// fewer digits or as many: whoever reads the file at that moment sees either.
+// sign writes the number of samples over the number before, which has at most as many
+// digits: at every moment, readers of the file see one of the two.
 func sign(life *os.File, samples int64) error {
 	_, err := life.WriteAt(append(strconv.AppendInt(nil, samples, 10), '\n'), 0)
 	return err

@@ -15,12 +15,13 @@ import (
 	"heliotrope/internal/load/engine"
 )
 
-// collectPercent collects a load's garbage early: its log is nearly all of its heap,
-// which would otherwise grow to twice that. So little is made that this is seldom.
+// collectPercent makes the garbage collector run early. A load's log is nearly all of its
+// heap, which would otherwise grow to twice that size. Collections are rare all the same,
+// because little garbage is made.
 const collectPercent = 25
 
-// runLoad runs a load in the guest until the context ends. See package engine for
-// what it leaves in this folder.
+// runLoad runs a load in the guest until the context ends. See package engine for the files
+// that it leaves in this folder.
 func runLoad(ctx context.Context, args []string, _ io.Writer) error {
 	var config engine.Config
 	if err := decode("config", args[0], &config); err != nil {
@@ -34,8 +35,9 @@ func runLoad(ctx context.Context, args []string, _ io.Writer) error {
 	return engine.Run(ctx, config, ".")
 }
 
-// runFill fills a disk. The file progress of this folder has the byte up to which
-// all is written, and on the disk. At the end that is printed, and the ms that it took.
+// runFill fills a disk. The file "progress" in this folder has the byte up to which
+// everything is written and on the disk. At the end runFill prints that byte, and how many
+// ms it took.
 func runFill(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	began := time.Now()
 	var numbers [3]uint64
@@ -63,11 +65,11 @@ func runFill(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	return err
 }
 
-// fillStepBytes is how much is written before it is told again.
+// fillStepBytes is the number of bytes written between two reports of the progress.
 const fillStepBytes = 16 << 20
 
-// tellProgress writes the file as a whole, once what it tells is on the disk: a fill
-// goes on from there after a power failure, too.
+// tellProgress replaces the progress file as a whole, after the bytes it reports are on the
+// disk: a fill can go on from there even after a power failure.
 func tellProgress(disk *os.File, at int64) error {
 	file := engine.ProgressFile
 	if err := unix.Fdatasync(int(disk.Fd())); err != nil {

@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// log is a raw file. A line may be in memory until the next flush.
+// log is a raw file. Lines may stay in memory until the next flush.
 type log struct {
 	mutex  sync.Mutex
 	file   *os.File
 	buffer *bufio.Writer
 }
 
-// Write may be called while another goroutine flushes.
+// Write may be called while another goroutine calls flush.
 func (l *log) Write(data []byte) (int, error) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
@@ -27,11 +27,11 @@ func (l *log) flush() error {
 	return l.buffer.Flush()
 }
 
-// logs are the raw files by name.
+// logs are the raw files by their names.
 type logs map[string]*log
 
-// openLogs makes new files in the current folder: what is in one that is there
-// already is not touched, and is an error.
+// openLogs makes new files in the current folder. A file that exists already is an error,
+// and is left alone.
 func openLogs(names []string) (logs, error) {
 	all := logs{}
 	for _, name := range names {
@@ -44,7 +44,7 @@ func openLogs(names []string) (logs, error) {
 	return all, nil
 }
 
-// flush hands all lines to the kernel.
+// flush passes all lines on to the kernel.
 func (l logs) flush() error {
 	var errs []error
 	for _, one := range l {

@@ -1,11 +1,11 @@
-// Command heliotrope-witness is the small program that watches on the hosts and
-// reports from the measured guest for the length of a trial, runs the load there,
-// fills disks, and is the two ends of measurements of the WAN. It needs nothing of the machine but
-// Linux, and knows nothing of Temporal.
+// Command heliotrope-witness is the small program that, for the length of a trial, watches on the
+// hosts and reports from the measured guest. It also runs the load in the guest, fills disks, and
+// is both ends of measurements of the WAN. It needs only Linux on the machine, and knows nothing
+// of Temporal.
 //
-// It works in the folder that it is started in: see package witness for the
-// files that it leaves there. TERM ends it in an orderly way, with all files
-// complete. When a part of it fails, it ends as a whole.
+// It works in the folder in which it is started: see package witness for the files that it leaves
+// there. TERM ends it in an orderly way, with all files complete. When one of its parts fails, the
+// whole program ends.
 //
 // Exit codes: 0 success, 1 failure, 2 bad input.
 package main
@@ -64,14 +64,14 @@ func main() {
 	os.Exit(code)
 }
 
-// badInput is an error of whoever called the program.
+// badInput is an error made by the caller of the program.
 type badInput struct{ error }
 
-// misuse is bad input that the usage explains. Others are one line: who starts the
-// program on a host shows the last lines that it said.
+// misuse is bad input after which the usage is printed. Other errors are one line, because
+// whoever starts the program on a host shows its last lines of output.
 type misuse struct{ error }
 
-// run does what the arguments ask for and returns the exit code.
+// run does what the arguments ask for, and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := dispatch(ctx, args, stdout)
 	if err == nil {
@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitFailure
 }
 
-// commands by name, with how many arguments they have.
+// commands by their names, with the numbers of their arguments.
 var commands = map[string]struct {
 	arguments int
 	run       func(ctx context.Context, args []string, stdout io.Writer) error
@@ -166,7 +166,7 @@ func runReceive(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// Who waits for this line may send.
+	// Once this line is printed, the sender may send.
 	ready := func() { fmt.Fprintln(stdout, "ready") }
 	result, err := throughput.Serve(ctx, listen, ready)
 	if err != nil {

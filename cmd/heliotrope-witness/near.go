@@ -8,8 +8,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// nearby passes on what a watcher of the guest's domain writes, a line in each
-// Write, and keeps whether the domain runs on this host.
+// nearby passes on the output of a watcher of the guest's domain, which writes one line in
+// each Write, and remembers whether the domain runs on this host.
 type nearby struct {
 	out  io.Writer
 	runs atomic.Bool
@@ -17,7 +17,7 @@ type nearby struct {
 
 func (n *nearby) Write(line []byte) (int, error) {
 	err := witness.ReadDomains(bytes.NewReader(line), func(reading witness.DomainReading) error {
-		if reading.State != witness.DomainWatch { // which is no change
+		if reading.State != witness.DomainWatch { // such a line is no change
 			n.runs.Store(reading.State == witness.DomainRunning)
 		}
 		return nil

@@ -15,7 +15,7 @@ func runProbeReceive(ctx context.Context, args []string, stdout io.Writer) error
 	if err != nil {
 		return err
 	}
-	// Who waits for this line may send.
+	// Once this line is printed, the sender may send.
 	ready := func() { fmt.Fprintln(stdout, "ready") }
 	results, err := probe.Receive(ctx, listen, plan, ready)
 	if err != nil {

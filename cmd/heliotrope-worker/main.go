@@ -1,12 +1,12 @@
-// Command heliotrope-worker is the small program that runs on the measured
-// hosts and in the measured guest: a Temporal worker that runs activities of
-// its role on a task queue of its own, and nothing else.
+// Command heliotrope-worker is the small program that runs on the measured hosts and in the
+// measured guest: a Temporal worker that runs only the activities of its role, on a task
+// queue of its own.
 //
-// It is a static program of about 22 MB with at most 30 MB resident, because
-// the guest holds it in the memory under test; see package agent for what it
-// consists of. It reaches Temporal through a port of its own machine that the
-// controller forwards (package link), and a gate there that knows it by its pass
-// (package gate), so that it needs no address, name or key of anything beyond.
+// It is a static program of about 22 MB that uses at most 30 MB of resident memory, because
+// the guest holds it in the memory under test; see package agent for its parts. It reaches
+// Temporal through a port of its own machine that the controller forwards (package link),
+// and a gate there that recognises the worker by its pass (package gate), so that it needs
+// no address, name or key of anything beyond the gate.
 //
 // Exit codes: 0 success, 1 failure, 2 bad input.
 package main
@@ -53,8 +53,8 @@ func main() {
 	os.Exit(code)
 }
 
-// hurryAtSignal has activities heartbeat at once whenever the process gets USR1, by
-// which the controller says that some may have been cancelled.
+// hurryAtSignal makes activities heartbeat at once whenever the process gets USR1. With
+// that signal the controller says that some of them may have been cancelled.
 func hurryAtSignal() {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGUSR1)
@@ -65,7 +65,7 @@ func hurryAtSignal() {
 	}()
 }
 
-// settings are what the command line says.
+// settings are the arguments of the command line.
 type settings struct {
 	agent.Options
 	role, name string
@@ -73,7 +73,7 @@ type settings struct {
 	level      zerolog.Level
 }
 
-// run does what the arguments ask for and returns the exit code.
+// run does what the arguments ask for, and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var s settings
 	flags := flag.NewFlagSet("heliotrope-worker", flag.ContinueOnError)
@@ -117,7 +117,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// usePass has the worker show its pass, and want one.
+// usePass makes the worker show its pass, and demand one from the gate.
 func (s *settings) usePass() error {
 	p, err := pass.Read(s.passFile)
 	if err == nil {
@@ -126,8 +126,9 @@ func (s *settings) usePass() error {
 	return err
 }
 
-// place is where this machine has what is ours: the folders of our processes are beside
-// the worker's own, in which its pass is, and our programs beside the worker's.
+// place is where Heliotrope's files are on this machine: the folders of our processes are
+// next to the worker's own, which has its pass, and our programs are next to the worker
+// program.
 func (s *settings) place(program string) machine.Place {
 	return machine.Place{Runs: filepath.Dir(filepath.Dir(s.passFile)), Programs: filepath.Dir(program)}
 }

@@ -55,7 +55,7 @@ Who cancels it, when and why (--why) is kept in the dataset, in its table campai
 			}
 			err = session.follow(cmd, name, asJSON)
 			if errors.Is(err, exitCode(exitFailure)) {
-				return nil // that it did not finish is what was asked for
+				return nil // it did not finish, as was asked for
 			}
 			return err
 		},

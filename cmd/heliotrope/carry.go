@@ -28,27 +28,27 @@ import (
 	"heliotrope/workers"
 )
 
-// carryLimit is how long a controller looks at what it takes over. What it has
-// not seen by then it takes over unseen: whoever waits for a controller waits
-// for serveReadyLimit.
+// carryLimit is how long a controller checks the workflows that it takes over. It takes
+// over unchecked what it has not seen by then, because those who wait for a controller wait
+// only for serveReadyLimit.
 const carryLimit = time.Minute
 
-// carryQuiet is how long it does so without a word.
+// carryQuiet is how long it checks without a message.
 const carryQuiet = 2 * time.Second
 
-// carrier looks whether this program can go on with what another one began,
-// before it takes that over: a workflow that went another way before would
-// stand still, and say so in its history only.
+// carrier checks whether this program can go on with workflows that another program began,
+// before it takes them over. A workflow that took another path before would stand still,
+// and only its history would say so.
 type carrier struct {
 	client client.Client
-	queue  string // the controller's
-	before string // version of the controller before; "" when not known
+	queue  string // the controller's queue
+	before string // version of the previous controller; "" when it is not known
 	limit  time.Duration
 	log    zerolog.Logger
 }
 
-// takeOver gives campaigns up that are to be, and sees that this program can carry
-// the others, before it asks for work. queue is its own.
+// takeOver gives up the campaigns that it is told to give up, and checks that this program
+// can carry on the others, before it asks for work. queue is this controller's.
 func takeOver(ctx context.Context, c client.Client, queue string, options serveOptions, log zerolog.Logger) error {
 	taking := carrier{client: c, queue: queue, limit: carryLimit, log: log}
 	if last := lastServe(options.stateDir); last != nil {
@@ -60,8 +60,8 @@ func takeOver(ctx context.Context, c client.Client, queue string, options serveO
 	return taking.check(ctx)
 }
 
-// check replays what runs. The error has a line for each campaign that this
-// program cannot carry.
+// check replays the running workflows. The error has a line for each campaign that this
+// program cannot carry on.
 func (c carrier) check(ctx context.Context) error {
 	running, err := c.running(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (c carrier) check(ctx context.Context) error {
 	return c.refusal(ctx, running, reasons)
 }
 
-// refusal names each campaign that is refused, the first reason, and what to do.
+// refusal names each campaign that is refused, with the first reason, and what to do.
 func (c carrier) refusal(ctx context.Context, running []*commonpb.WorkflowExecution, reasons []string) error {
 	with := "the version of heliotrope that began it"
 	if c.before != "" && c.before != version {
@@ -115,8 +115,8 @@ func (c carrier) refusal(ctx context.Context, running []*commonpb.WorkflowExecut
 	return errors.Join(errs...)
 }
 
-// progress says after some seconds, and then again and again, how far it is. The
-// caller calls what it returns in the end.
+// progress logs after some seconds, and then repeatedly, how far the check is. The caller
+// calls stop in the end.
 func (c carrier) progress(looked *atomic.Int32, all int) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var telling sync.WaitGroup
@@ -128,8 +128,8 @@ func (c carrier) progress(looked *atomic.Int32, all int) (stop func()) {
 	return func() { cancel(); telling.Wait() }
 }
 
-// running lists the workflows that run on the controller's queue: campaigns first,
-// then lanes, then trials.
+// running lists the running workflows of the controller's queue: campaigns first, then
+// lanes, then trials.
 func (c carrier) running(ctx context.Context) ([]*commonpb.WorkflowExecution, error) {
 	var found []*commonpb.WorkflowExecution
 	request := &workflowservice.ListWorkflowExecutionsRequest{PageSize: 1000,
@@ -150,18 +150,18 @@ func (c carrier) running(ctx context.Context) ([]*commonpb.WorkflowExecution, er
 	return found, nil
 }
 
-// partOf takes a workflow ID apart: the campaign, and what of it, for people.
+// partOf splits a workflow ID, for messages, into the campaign and the part of it.
 func partOf(id string) (campaign, part string) {
 	kind, rest, _ := strings.Cut(id, "/")
 	if rest == "" {
-		return id, "its workflow" // of nobody that we know
+		return id, "its workflow" // not one of our workflows
 	}
 	campaign, name, _ := strings.Cut(rest, "/")
 	return campaign, strings.TrimSpace(kind + " " + name)
 }
 
-// replay says why this program cannot go on with a workflow; "" when it can, or
-// when the workflow has ended meanwhile.
+// replay says why this program cannot go on with a workflow; "" when it can, or when the
+// workflow has ended meanwhile.
 func (c carrier) replay(ctx context.Context, execution *commonpb.WorkflowExecution) (reason string, err error) {
 	var history historypb.History
 	events := c.client.GetWorkflowHistory(ctx, execution.GetWorkflowId(), execution.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
@@ -182,7 +182,7 @@ func (c carrier) replay(ctx context.Context, execution *commonpb.WorkflowExecuti
 	return replayed(&history, workflow.Execution{ID: execution.GetWorkflowId(), RunID: execution.GetRunId()}), nil
 }
 
-// ended says whether a history is that of a workflow that has ended.
+// ended says whether a history is of a workflow that has ended.
 func ended(history *historypb.History) bool {
 	if len(history.Events) == 0 {
 		return false
@@ -196,14 +196,13 @@ func ended(history *historypb.History) bool {
 	return false
 }
 
-// replayed says why this program's workflows do not go the way of a history; ""
-// when they do.
+// replayed says why this program's workflows do not reproduce a history; "" when they do.
 func replayed(history *historypb.History, execution workflow.Execution) string {
-	const begun = 3 // started, and a first workflow task that was scheduled and begun
+	const begun = 3 // started, and a first workflow task that was scheduled and started
 	if len(history.GetEvents()) < begun {
 		return ""
 	}
-	// A busy machine is no reason.
+	// Without deadlock detection: a slow machine is no reason to refuse.
 	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{DisableDeadlockDetection: true})
 	if err != nil {
 		return err.Error()
@@ -221,8 +220,8 @@ func replayed(history *historypb.History, execution workflow.Execution) string {
 	return text
 }
 
-// giveUp ends campaigns that this program cannot carry, where they are: what they
-// have on hosts goes with the next campaign's sweep.
+// giveUp ends campaigns that this program cannot carry on, wherever they are. What they
+// have on hosts is removed by the sweep of the next campaign.
 func (c carrier) giveUp(ctx context.Context, campaigns []string) error {
 	if len(campaigns) == 0 {
 		return nil

@@ -44,18 +44,18 @@ says. Nothing is changed. Exit code 1 when something is wrong.`,
 	return cmd
 }
 
-// checked is what is wrong with one campaign's dataset.
+// checked is the result of checking one campaign's dataset.
 type checked struct {
 	Folder   string            `json:"folder"`
 	Files    int               `json:"files"` // in the manifest
 	Rows     int64             `json:"rows"`
 	Problems []dataset.Problem `json:"problems"`
-	// State is what is to be known of the campaign first, as that it still runs.
+	// State is what a reader must know of the campaign first, such as that it still runs.
 	State string `json:"state,omitempty"`
 }
 
-// campaignFolders are the campaigns' folders in a data folder, or the one that
-// is named itself.
+// campaignFolders are the campaigns' folders in a data folder, or the campaign's folder
+// that path itself names.
 func campaignFolders(path string) ([]string, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, usageError{fmt.Errorf("dataset: %w", err)}
@@ -87,11 +87,11 @@ func campaignFolders(path string) ([]string, error) {
 }
 
 // isNamedRight refuses a campaign's folder that was renamed: its name is a column of every
-// table, for whoever reads them together.
+// table when several campaigns are read together.
 func isNamedRight(folder string) error {
 	identity, err := dataset.ReadIdentity(folder)
 	if err != nil {
-		return nil //nolint:nilerr // of a version before identities, or damaged: that is said elsewhere
+		return nil //nolint:nilerr // it is older than identities, or damaged, which is reported elsewhere
 	}
 	if name := dataset.CampaignName(folder); identity.Campaign != name {
 		return usageError{fmt.Errorf("%s holds the dataset of campaign %s: name the folder campaign=%s again", folder, identity.Campaign, identity.Campaign)}
@@ -99,16 +99,16 @@ func isNamedRight(folder string) error {
 	return nil
 }
 
-// checkFiles checks a folder. What seems wrong is looked at again while nobody writes: a
-// campaign that runs replaces its tables before its manifest.
+// checkFiles checks a folder. When something seems wrong it checks again while nobody
+// writes, because a running campaign replaces its tables before its manifest.
 func checkFiles(ctx context.Context, folder string) ([]dataset.Problem, error) {
 	problems, err := dataset.Check(folder)
 	if len(problems) == 0 || err != nil {
 		return problems, err
 	}
 	unlock, err := dataset.LockFolder(ctx, folder)
-	if err != nil { // an older dataset, or one that cannot be written
-		return problems, nil //nolint:nilerr // nobody writes it
+	if err != nil { // an older dataset, or one that cannot be written to
+		return problems, nil //nolint:nilerr // nobody writes to it
 	}
 	defer unlock()
 	return dataset.Check(folder)

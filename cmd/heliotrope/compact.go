@@ -36,7 +36,7 @@ concluded are removed.`,
 	}
 }
 
-// compact compacts one campaign's dataset.
+// compact compacts the dataset of one campaign.
 func compact(cmd *cobra.Command, folder string) error {
 	record, err := dataset.Open(cmd.Context(), folder, "")
 	if err != nil {

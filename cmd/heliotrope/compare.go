@@ -16,14 +16,14 @@ import (
 	summary "heliotrope/analysis/report"
 )
 
-// exitExceeded says that a threshold of compare is exceeded.
+// exitExceeded is the exit code when a threshold is exceeded.
 const exitExceeded = 4
 
-// comparedMetrics are shown to people unless they ask for others.
+// comparedMetrics are the metrics that are shown to people who ask for none.
 var comparedMetrics = []string{group.BlackoutMs, group.TotalMigrationMs, group.MaxResponseMs, group.RecoveryMs, group.IOLostS,
 	answers.WANMB, answers.BeforeIOPS, answers.BeforeP99Ms, answers.AfterP99Ms}
 
-// compareOptions is compare's command line.
+// compareOptions are the arguments of compare.
 type compareOptions struct {
 	failIf, metrics    []string
 	asJSON, mixedKinds bool
@@ -102,7 +102,7 @@ func (o *compareOptions) run(cmd *cobra.Command, pathA, pathB string) error {
 	return nil
 }
 
-// understand parses what is asked for, and tells all problems at once.
+// understand parses the arguments, and reports all problems at once.
 func (o *compareOptions) understand() ([]answers.Threshold, error) {
 	var thresholds []answers.Threshold
 	var problems []error
@@ -140,7 +140,7 @@ func comparable(cmd *cobra.Command, path string) (answers.Campaign, error) {
 	return answers.ReadCampaign(folders[0])
 }
 
-// print shows a comparison to people, and first of all on what each campaign ran.
+// print shows a comparison to people, beginning with the kind of testbed of each campaign.
 func (o *compareOptions) print(out io.Writer, v answers.Versus) error {
 	fmt.Fprintf(out, "A: %s: %s\nB: %s: %s\n", v.A.Campaign, summary.KindSays(v.A.TestbedKind), v.B.Campaign, summary.KindSays(v.B.TestbedKind))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -177,8 +177,8 @@ func (o *compareOptions) print(out io.Writer, v answers.Versus) error {
 	return nil
 }
 
-// printThreshold tells what a threshold found, in a line and one for each cell that is
-// not within it.
+// printThreshold prints the result of a threshold: one line, and one for each cell that is
+// not within the threshold.
 func printThreshold(out io.Writer, t answers.Exceeded) {
 	count := map[any]int{}
 	for _, cell := range t.Cells {
@@ -197,7 +197,7 @@ func printThreshold(out io.Writer, t answers.Exceeded) {
 	}
 }
 
-// between is a number and its interval, if that is known.
+// between is a number with its interval, if that is known.
 func between(value, low, high answers.Number) string {
 	if !low.Known() || !high.Known() {
 		return value.String()

@@ -25,18 +25,18 @@ import (
 	"heliotrope/workflows"
 )
 
-// controllerFile has the identity of a state folder's controller. It moves with
-// the folder, as the campaigns in its database do, which are on its queue.
+// controllerFile has the identity of a state folder's controller. It moves with the folder,
+// and so do the campaigns in the folder's database, which are on that controller's queue.
 const controllerFile = "controller.json"
 
-// controllerIdentity is what that file holds.
+// controllerIdentity is the content of controllerFile.
 type controllerIdentity struct {
 	ID   string    `json:"id"` // 12 hexadecimal digits, drawn at random
 	Made time.Time `json:"made"`
 }
 
-// identify reads the identity of a state folder's controller, and makes it when
-// there is none. The caller has the folder's lock.
+// identify reads the identity of a state folder's controller, and makes one when there is
+// none. The caller holds the folder's lock.
 func identify(stateDir string) (id string, err error) {
 	path := filepath.Join(stateDir, controllerFile)
 	text, err := os.ReadFile(path)
@@ -67,7 +67,7 @@ var controllerID = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
 func newControllerID() string {
 	var id [6]byte
-	_, _ = rand.Read(id[:]) // it never fails
+	_, _ = rand.Read(id[:]) // Read never fails
 	return hex.EncodeToString(id[:])
 }
 
@@ -79,17 +79,17 @@ func controllerQueue(id string) string {
 	return workflows.DefaultQueue + "." + id
 }
 
-// poller is a process that asks the Temporal server for work, as the server
-// knows it.
+// poller is a process that asks the Temporal server for work, as far as the server knows
+// it.
 type poller struct {
-	ID      string // of the controller; "" when it is none of ours
+	ID      string // of the controller; "" when it is no controller of ours
 	Host    string
-	place   string // in which process has a meaning: see procs.Place
+	place   string // within which process has a meaning: see procs.Place
 	process procs.Process
 	seen    time.Time // when it last asked, on the server's clock
 }
 
-// identity is what the worker of this process says that it is.
+// identity is the identity of this process's worker.
 func identity(id string) (string, error) {
 	own, err := procs.Look(os.Getpid())
 	if err != nil {
@@ -106,15 +106,16 @@ func identity(id string) (string, error) {
 	return strings.Join([]string{controllerQueue(id), host, brief(place), strconv.Itoa(own.PID), strconv.FormatUint(own.StartTicks, 10)}, "/"), nil
 }
 
-// brief is a place in few characters: an identity is in every second event of a history.
+// brief is a short form of a place, because an identity is in every second event of a
+// history.
 func brief(place string) string {
 	sum := sha256.Sum256([]byte(place))
 	const enough = 6
 	return hex.EncodeToString(sum[:enough])
 }
 
-// parsePoller understands what identity has written. Of anything else only
-// when it asked is known.
+// parsePoller parses an identity that identity has written. Of any other identity only the
+// time is known at which its process last asked.
 func parsePoller(identity string, seen time.Time) poller {
 	p := poller{Host: identity, seen: seen}
 	parts := strings.Split(identity, "/")
@@ -131,13 +132,13 @@ func parsePoller(identity string, seen time.Time) poller {
 	return poller{ID: id, Host: parts[host], place: parts[place], process: procs.Process{PID: number, StartTicks: started}, seen: seen}
 }
 
-// pollFresh is how old a worker's last question for work may be: it asks again
-// after a minute at most.
+// pollFresh is how long ago a live worker may have asked for work at most: it asks again
+// after at most a minute.
 const pollFresh = 90 * time.Second
 
-// lives says whether the poller works at that time. Of a process of this
-// machine the kernel knows; another one counts for as long as it may be waiting
-// for an answer.
+// lives says whether the poller is alive at that time. For a process of this machine the
+// kernel knows that. Another one counts as alive for as long as it may be waiting for an
+// answer.
 func (p poller) lives(now time.Time) bool {
 	if here, err := procs.Place(); err == nil && p.place == brief(here) {
 		return p.process.Same()
@@ -152,7 +153,7 @@ func (p poller) String() string {
 	return fmt.Sprintf("%s, process %d on %s", p.ID, p.process.PID, p.Host)
 }
 
-// workingFor are the processes that live and ask for work of a queue.
+// workingFor are the live processes that ask for work on a queue.
 func workingFor(ctx context.Context, c client.Client, queue string, kind enumspb.TaskQueueType) ([]poller, error) {
 	limited, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
@@ -169,8 +170,8 @@ func workingFor(ctx context.Context, c client.Client, queue string, kind enumspb
 	return living, nil
 }
 
-// refuseTwin refuses to be a controller that lives already, as after its state
-// folder was copied: each would take half of the other's work.
+// refuseTwin refuses to start a controller that is already running, for instance because
+// its state folder was copied: each of the two would take half of the other's work.
 func refuseTwin(ctx context.Context, c client.Client, id, stateDir string) error {
 	living, err := workingFor(ctx, c, controllerQueue(id), enumspb.TASK_QUEUE_TYPE_WORKFLOW)
 	if err != nil || len(living) == 0 {
@@ -180,7 +181,7 @@ func refuseTwin(ctx context.Context, c client.Client, id, stateDir string) error
 		errServing, stateDir, living[0], seconds(time.Since(living[0].seen)))
 }
 
-// presentControllers are the controllers that work for a server, each once.
+// presentControllers are the controllers that work for a server, without duplicates.
 func presentControllers(ctx context.Context, c client.Client) ([]poller, error) {
 	living, err := workingFor(ctx, c, workflows.DefaultQueue, enumspb.TASK_QUEUE_TYPE_ACTIVITY)
 	living = slices.DeleteFunc(living, func(p poller) bool { return p.ID == "" })

@@ -21,20 +21,20 @@ import (
 	"heliotrope/internal/survey"
 )
 
-// doctor is the command doctor: the preflight of a campaign without the campaign.
+// doctor is the command doctor: a campaign's preflight without the campaign.
 type doctor struct {
 	hosts    hostCheck
-	campaign string   // a campaign file; "" is a trial on each storage system
-	only     []string // what is looked at; none is all
+	campaign string   // a campaign file; "" stands for one trial on each storage system
+	only     []string // what is checked; empty stands for everything
 	asJSON   bool
-	// tick says when to tell what is waited for.
+	// tick says when to report what is being waited for.
 	tick func() (ticks <-chan time.Time, stop func())
 }
 
-// tellEvery is how long it takes without a word.
+// tellEvery is how long doctor is silent.
 const tellEvery = 2 * time.Second
 
-// wanWord is what --only calls the path between the sites.
+// wanWord is the name of the path between the sites for --only.
 const wanWord = "wan"
 
 func newDoctor() *cobra.Command {
@@ -76,12 +76,12 @@ Warnings stand in no campaign's way. Exit codes: 0 no problem, 1 problems, 2 bad
 	return cmd
 }
 
-// diagnosis is what the doctor says.
+// diagnosis is the doctor's result.
 type diagnosis struct {
 	Testbed    string            `json:"testbed"`
 	Kind       inventory.Kind    `json:"kind"`
 	Hypervisor string            `json:"hypervisor"`
-	Well       bool              `json:"well"` // no problem but warnings
+	Well       bool              `json:"well"` // no problems except warnings
 	Machines   []survey.State    `json:"machines"`
 	Problems   []problem.Problem `json:"problems"`
 }
@@ -121,7 +121,7 @@ func (d *doctor) run(ctx context.Context, out, progress io.Writer, path string) 
 	return err
 }
 
-// wanted is what the hosts are to have.
+// wanted is what the hosts must have.
 func (d *doctor) wanted(inv *inventory.Inventory) (wanted, error) {
 	kind, err := drivers.Hypervisor(inv.Hypervisor)
 	if err != nil {
@@ -146,7 +146,7 @@ func (d *doctor) wanted(inv *inventory.Inventory) (wanted, error) {
 		want = r.wanted()
 	} else {
 		systems := servable(inv, known)
-		for _, name := range d.only { // whoever asks for it by its name is told why it cannot be
+		for _, name := range d.only { // a system asked for by name is included, so that the user learns why it is not possible
 			if slices.Contains(known, name) && !slices.Contains(systems, name) {
 				systems = append(systems, name)
 			}
@@ -161,8 +161,8 @@ func (d *doctor) wanted(inv *inventory.Inventory) (wanted, error) {
 	return want, nil
 }
 
-// servable are those of the storage systems that the inventory's hosts can serve: a
-// system of datastores only where the inventory names one.
+// servable are the storage systems that the inventory's hosts can serve; a system of
+// datastores only where the inventory names a datastore.
 func servable(inv *inventory.Inventory, systems []string) []string {
 	return slices.DeleteFunc(slices.Clone(systems), func(name string) bool {
 		managed := inv.SiteA().VCenter
@@ -171,7 +171,7 @@ func servable(inv *inventory.Inventory, systems []string) []string {
 	})
 }
 
-// waiting is what is being looked at.
+// waiting is what is being checked at the moment.
 type waiting struct {
 	mu  sync.Mutex
 	now []string
@@ -199,7 +199,7 @@ func (w *waiting) String() string {
 	return "still looking at: " + strings.Join(w.now, ", ")
 }
 
-// tell says what is waited for whenever that has changed, until it is stopped.
+// tell reports what is being waited for whenever that has changed, until stop is called.
 func (d *doctor) tell(out io.Writer, waits *waiting) (stop func()) {
 	ticks, stopTicks := d.tick()
 	ended := make(chan struct{})
@@ -225,7 +225,7 @@ func (d *doctor) tell(out io.Writer, waits *waiting) (stop func()) {
 	}
 }
 
-// print prints the machines, and a table of what is wrong.
+// print prints the machines, and a table of problems.
 func (s diagnosis) print(out io.Writer) error {
 	fmt.Fprintf(out, "testbed %s: %s, %s\n", s.Testbed, s.Kind, s.Hypervisor)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -268,10 +268,10 @@ func printProblems(out io.Writer, problems []problem.Problem) error {
 
 func inMs(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// cellWidth is how many characters of a text stand on a line of the table.
+// cellWidth is the longest line of a text in the table, in characters.
 const cellWidth = 40
 
-// printRow prints one row of cells, each on as many lines as it takes.
+// printRow prints a row of cells, each on as many lines as it needs.
 func printRow(w io.Writer, cells []string) {
 	var columns [][]string
 	height := 1
@@ -291,8 +291,8 @@ func printRow(w io.Writer, cells []string) {
 	}
 }
 
-// wrapped is a text in lines of at most so many characters; a longer word has a line of
-// its own.
+// wrapped breaks a text into lines of at most width characters; a longer word gets a line
+// of its own.
 func wrapped(text string, width int) []string {
 	var lines []string
 	for _, word := range strings.Fields(text) {

@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// given is what a command line says of where the controller is, where that is not the
-// default. The commands that this one advises must say it, too.
+// given is where the controller is, when the command line does not use the default.
+// Commands that a message advises must contain it, too.
 type given struct{ stateDir, address string }
 
 type givenKey struct{}
@@ -39,11 +39,12 @@ func rememberGiven(cmd *cobra.Command) {
 	cmd.SetContext(context.WithValue(cmd.Context(), givenKey{}, g))
 }
 
-// hint is an advice in the backquotes of a message.
+// hint is a command that a message advises, in backquotes.
 func hint(ctx context.Context, words ...string) string { return "`" + advice(ctx, words...) + "`" }
 
-// advice is a command of ours that somebody may type next: with the --state-dir, and for serve
-// the --address, of the command line that runs. It must be one that takes them.
+// advice is one of our commands that somebody may type next. It gets the --state-dir of the
+// current command line, and serve also the --address. The command must be one that takes these
+// flags.
 func advice(ctx context.Context, words ...string) string {
 	g, _ := ctx.Value(givenKey{}).(given)
 	if g.stateDir != "" {
@@ -55,7 +56,7 @@ func advice(ctx context.Context, words ...string) string {
 	return "heliotrope " + strings.Join(words, " ")
 }
 
-// shellWord is a word as a shell wants it: in quotes where it needs them.
+// shellWord quotes a word for a shell where that is needed.
 func shellWord(word string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:-+=@%,"
 	if strings.Trim(word, plain) == "" && word != "" {

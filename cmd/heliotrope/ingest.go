@@ -17,10 +17,10 @@ import (
 	"heliotrope/internal/campaign"
 )
 
-// Memory that ingesting keeps within, however many logs there are and however long they are.
+// Limits within which ingesting stays, regardless of the number and length of logs.
 const (
-	ingestMemory = 200 << 20 // of the Go heap; the program itself takes some 40 MiB
-	mostAtOnce   = 4         // logs, each with some 40 MiB
+	ingestMemory = 200 << 20 // bytes of the Go heap; the program itself takes some 40 MiB
+	mostAtOnce   = 4         // logs read at once, each with some 40 MiB
 )
 
 func newIngest() *cobra.Command {

@@ -35,7 +35,7 @@ campaign's results as Iometer does. No Iometer is needed: a campaign's engines r
 	return cmd
 }
 
-// icfFile is what one of Iometer's configurations has for us.
+// icfFile is the part of one of Iometer's configurations that we use.
 type icfFile struct {
 	File        string    `json:"file"`
 	Version     string    `json:"version"`
@@ -47,19 +47,20 @@ type icfFile struct {
 	Specs       []icfSpec `json:"specifications"`
 }
 
-// icfSpec is one of its specifications. One with a problem cannot be run.
+// icfSpec is one access specification of the file. A specification with a Problem cannot be
+// run.
 type icfSpec struct {
 	Name    string       `json:"name"`
 	Access  *spec.Access `json:"access,omitempty"`
 	Lines   int          `json:"lines"`
-	Needs   []string     `json:"needs,omitempty"` // what not every program can do
+	Needs   []string     `json:"needs,omitempty"` // features that not every program supports
 	Engines []string     `json:"engines"`
 	Fio     []string     `json:"fio_cannot,omitempty"`
 	Notes   []string     `json:"notes,omitempty"`
 	Problem string       `json:"problem,omitempty"`
 }
 
-// readICF reads a configuration; what is wrong with it is bad input.
+// readICF reads a configuration; any error in it is bad input.
 func readICF(file string) (icfFile, error) {
 	in, err := os.Open(file)
 	if err != nil {
@@ -73,7 +74,7 @@ func readICF(file string) (icfFile, error) {
 	result := icfFile{File: file, Version: parsed.Version, Description: parsed.Description, Kind: parsed.Kind,
 		RunTimeS: parsed.RunTime.Seconds(), RampUpS: parsed.RampUp.Seconds(), Specs: []icfSpec{}}
 	if parsed.Kind == "CYCLE_OUTSTANDING_IOS" {
-		result.Outstanding, _ = parsed.Depths() // one that is not understood is in the notes
+		result.Outstanding, _ = parsed.Depths() // a level that is not understood is in the notes
 	}
 	for _, access := range parsed.Specs {
 		result.Specs = append(result.Specs, specOf(parsed, access))
@@ -98,7 +99,7 @@ func specOf(file *icf.File, written spec.Access) icfSpec {
 	return one
 }
 
-// needs says what of some lines not every program can do.
+// needs lists the features of some lines that not every program supports.
 func needs(lines []spec.Line) (words []string) {
 	for word, has := range map[string]func(spec.Line) bool{
 		"burst":        func(l spec.Line) bool { return l.Burst > 1 },
@@ -184,7 +185,7 @@ func printICF(out io.Writer, files []icfFile) error {
 	return nil
 }
 
-// testOf says what a configuration's test is.
+// testOf describes a configuration's test.
 func testOf(file icfFile) string {
 	text := ""
 	if file.Description != "" {
@@ -201,8 +202,7 @@ func testOf(file icfFile) string {
 
 func ofSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// says is what there is to know of a specification, beside what is known of
-// each.
+// says lists what is known of a specification, without what is common to all.
 func (s icfSpec) says(common []string) (lines []string) {
 	if s.Problem != "" {
 		return []string{"cannot be run: " + s.Problem}
@@ -216,8 +216,8 @@ func (s icfSpec) says(common []string) (lines []string) {
 	return slices.DeleteFunc(lines, func(line string) bool { return slices.Contains(common, line) })
 }
 
-// common is what there is to know of every specification that can be run, where
-// there are several.
+// common lists what is true of every specification that can be run, where there are
+// several.
 func (f icfFile) common() (lines []string) {
 	runnable := 0
 	for _, one := range f.Specs {
@@ -266,7 +266,7 @@ Exit codes: 0 it was written, 2 the file, or one of the specifications asked for
 	return cmd
 }
 
-// keep leaves the specifications that were asked for, if any were.
+// keep keeps only the specifications that were asked for, if any were.
 func (f *icfFile) keep(names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -286,7 +286,7 @@ func (f *icfFile) keep(names []string) error {
 	return nil
 }
 
-// printImport writes a piece of a campaign file.
+// printImport writes a part of a campaign file.
 func printImport(out io.Writer, file icfFile) error {
 	fmt.Fprintf(out, "# %s, Version %s%s\naccess_specifications:\n", printable(file.File), printable(file.Version), printable(testOf(file)))
 	var names []string
@@ -316,8 +316,8 @@ func printImport(out io.Writer, file icfFile) error {
 	return err
 }
 
-// ownName is a specification's name in a campaign, where the well-known ones
-// have theirs already.
+// ownName is a specification's name in a campaign; the names of well-known specifications
+// are taken already.
 func ownName(name, file string) string {
 	if slices.ContainsFunc(spec.Standard(), func(known spec.Access) bool { return known.Name == name }) {
 		return name + " of " + filepath.Base(file)

@@ -21,7 +21,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// exportOptions is export's command line.
+// exportOptions are the arguments of export.
 type exportOptions struct{ campaign, phase, file, write string }
 
 func newIometerExport() *cobra.Command {
@@ -74,7 +74,7 @@ func (o *exportOptions) run(cmd *cobra.Command, path string) error {
 	return writeFile(o.write, func(w io.Writer) error { return results.Write(w, tests) })
 }
 
-// folder is the one campaign's.
+// folder is the folder of the one campaign.
 func (o *exportOptions) folder(path string) (string, error) {
 	folders, err := campaignFolders(path)
 	if err != nil {
@@ -98,7 +98,7 @@ func (o *exportOptions) folder(path string) (string, error) {
 	return "", usageError{fmt.Errorf("%s has several campaigns: choose one of %s with --campaign", path, strings.Join(names, ", "))}
 }
 
-// writeFile writes a file, and says what was wrong in closing it too.
+// writeFile writes a file; its error includes that of closing the file.
 func writeFile(path string, write func(io.Writer) error) error {
 	file, err := os.Create(path)
 	if err != nil {
@@ -111,7 +111,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 	return file.Close()
 }
 
-// tests are the tests of a campaign, and which trials have none, and why.
+// tests are a campaign's tests; left lists the trials that have none, with the reasons.
 func (o *exportOptions) tests(folder string) (tests []results.Test, left []string, err error) {
 	rows, err := dataset.ReadAttempts(folder)
 	if err != nil {
@@ -136,7 +136,7 @@ func (o *exportOptions) tests(folder string) (tests []results.Test, left []strin
 		phase, known := byTrial[row.Key]
 		switch {
 		case !row.Counted:
-			continue // another attempt of its trial is
+			continue // another attempt of its trial counts
 		case row.Verdict != string(trial.Valid):
 			left = append(left, row.Key+" ("+cmp.Or(row.Verdict, "no verdict")+")")
 			continue
@@ -161,9 +161,9 @@ func (o *exportOptions) tests(folder string) (tests []results.Test, left []strin
 	return tests, left, nil
 }
 
-// accesses finds the access specification of a trial: in the campaign file, if
-// it is the one that ran, or among the well-known ones, whose names nothing else
-// has. What is not known of it is 0.
+// accesses finds the access specification of a trial: in the campaign file, if that is the
+// one that ran, or among the well-known specifications, whose names nothing else has.
+// Fields that are not known are 0.
 func (o *exportOptions) accesses(rows []dataset.Trial) (func(*dataset.Trial) spec.Access, error) {
 	planned := map[int]spec.Access{} // by sequence
 	if o.file != "" {
@@ -195,13 +195,13 @@ func (o *exportOptions) accesses(rows []dataset.Trial) (func(*dataset.Trial) spe
 	}, nil
 }
 
-// testOfTrial is a trial as Iometer writes a test.
+// testOfTrial is a trial in the form in which Iometer writes a test.
 func testOfTrial(row *dataset.Trial, phase dataset.Phase, access spec.Access, counted recorded) results.Test {
 	kind := ""
 	if row.TestbedKind != string(inventory.Emulated) && row.TestbedKind != string(inventory.Hardware) {
 		kind = "; " + summary.KindSays(row.TestbedKind)
 	}
-	// What Iometer writes of a specification is its lines.
+	// Of a specification, Iometer writes only the lines.
 	written := spec.Access{Name: access.Name, Lines: access.Lines}
 	test := results.Test{
 		Version:     fmt.Sprintf("1.1.0 (heliotrope %s%s)", row.BinaryVersion, kind),
@@ -220,7 +220,7 @@ func testOfTrial(row *dataset.Trial, phase dataset.Phase, access spec.Access, co
 	all[results.Managers] = 1
 	test.Rows = append(test.Rows, results.Row{Type: "ALL", Name: "All", Access: access.Name, Values: all},
 		results.Row{Type: "MANAGER", Name: trial.Guest, Access: access.Name, Values: raw})
-	// The rows of I/Os do not say of which worker and target they are.
+	// The rows of table io do not say which worker and target they belong to.
 	if access.Workers == 1 && access.Targets == 1 {
 		one := without(raw, results.Workers)
 		test.Rows = append(test.Rows, results.Row{Type: "WORKER", Name: "Worker 1", Access: access.Name, Values: one},
@@ -229,7 +229,7 @@ func testOfTrial(row *dataset.Trial, phase dataset.Phase, access spec.Access, co
 	return test
 }
 
-// without is some values without one.
+// without is a copy of some values without one of them.
 func without(values map[string]float64, name string) map[string]float64 {
 	rest := map[string]float64{}
 	for other, value := range values {

@@ -8,21 +8,21 @@ import (
 	"heliotrope/internal/load/spec"
 )
 
-// recorded is what Iometer would have recorded of a phase, by Grunt::Record_IO:
-// as many completions as there are I/Os in flight at its beginning are left out,
-// whichever I/Os they are of, and the time counts from the last of them; of the
-// rest those count that were submitted in the phase. What completes after its
-// end does not count.
+// recorded is what Iometer would have recorded of a phase, by Grunt::Record_IO. It leaves
+// out as many completions as there are I/Os in flight at the beginning of the phase,
+// regardless of which I/Os complete, and counts the time from the last of them. Of the rest
+// it counts the I/Os that were submitted in the phase. I/Os that complete after the end of
+// the phase do not count.
 type recorded struct {
 	fromNs, toNs  int64
 	reads, writes recordedOp
-	bins          []int64 // by results.Bins
+	bins          []int64 // counts by results.Bins
 }
 
-// recordedOp is the I/Os of one direction.
+// recordedOp counts the I/Os of one direction.
 type recordedOp struct{ ios, errors, bytes, sumNs, maxNs int64 }
 
-// recordPhase counts the I/Os of a phase, which come in the order of completion.
+// recordPhase counts the I/Os of a phase; they must come in the order of completion.
 func recordPhase(ios dataset.Batches[dataset.IO], fromNs, toNs int64) (recorded, error) {
 	r := recorded{fromNs: fromNs, toNs: toNs, bins: make([]int64, len(results.Bins))}
 	inFlight := 0
@@ -57,10 +57,10 @@ func recordPhase(ios dataset.Batches[dataset.IO], fromNs, toNs int64) (recorded,
 	return r, nil
 }
 
-// submittedNs is when an I/O was submitted; in an open loop it was due before.
+// submittedNs is when an I/O was submitted; in an open loop it may have been due earlier.
 func submittedNs(io dataset.IO) int64 { return io.TsNs - io.LatencyNs + io.LateNs.Value }
 
-// add counts an I/O. Of one that failed only that is counted.
+// add counts an I/O. A failed I/O only counts as failed.
 func (r *recorded) add(io dataset.IO) {
 	op := &r.reads
 	if io.Op == dataset.OpWrite {
@@ -82,17 +82,17 @@ func (r *recorded) add(io dataset.IO) {
 	}
 }
 
-// runNs is how long was recorded.
+// runNs is the length of the recording.
 func (r *recorded) runNs() int64 { return r.toNs - r.fromNs }
 
-// Units of Iometer's columns.
+// Units of columns in Iometer's results.
 const (
 	mib = 1 << 20
 	mb  = 1e6
 )
 
-// values are the columns that every row has. Nothing is said of transactions
-// where they may have a second I/O.
+// values are the columns that every row has. The columns of transactions are left out where
+// a transaction may have a second I/O.
 func (r *recorded) values(access spec.Access) map[string]float64 {
 	s := time.Duration(r.runNs()).Seconds()
 	both := recordedOp{
@@ -134,7 +134,7 @@ func hasReplies(access spec.Access) bool {
 	return false
 }
 
-// meanMs is 0 where there are no I/Os, as Iometer has it.
+// meanMs is 0 where there are no I/Os, as in Iometer's results.
 func (o recordedOp) meanMs() float64 {
 	if o.ios == 0 {
 		return 0
@@ -142,8 +142,8 @@ func (o recordedOp) meanMs() float64 {
 	return float64(o.sumNs) / float64(o.ios) / 1e6
 }
 
-// raw are the columns that Iometer has in ticks of its clock, of which its
-// processor speed has one second: ns here.
+// raw are the columns that Iometer writes in ticks of its clock. Its column with the
+// processor's speed has the ticks in a second: here a tick is 1 ns.
 func (r *recorded) raw() map[string]float64 {
 	return map[string]float64{
 		results.RawRead: float64(r.reads.sumNs), results.RawWrite: float64(r.writes.sumNs),

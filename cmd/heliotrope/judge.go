@@ -18,16 +18,16 @@ import (
 	"heliotrope/internal/strict"
 )
 
-// exitChanged says that a verdict is another one when it is judged again, or that
-// a control did not show what it must.
+// exitChanged is the exit code when a verdict changed when it was judged again, or when a
+// control did not show what it must.
 const exitChanged = 3
 
-// judgeOptions is judge's command line.
+// judgeOptions are the arguments of judge.
 type judgeOptions struct {
 	campaign, limitsFile, write string
 	asJSON                      bool
-	// The limits that are given on the command line; a flag that is not given
-	// changes nothing.
+	// The limits that are set on the command line; only flags that are given change
+	// anything.
 	limits judge.Limits
 }
 
@@ -72,7 +72,7 @@ Exit code 0 when all verdicts are what they were and no control failed, 3 otherw
 	return cmd
 }
 
-// judgedTrial is an attempt before and after.
+// judgedTrial is an attempt's verdict before and after.
 type judgedTrial struct {
 	Campaign string         `json:"campaign"`
 	Trial    string         `json:"trial"`
@@ -83,7 +83,7 @@ type judgedTrial struct {
 	Limits   judge.Limits   `json:"limits"`
 	Row      *dataset.Trial `json:"row"` // as it would be now
 	Judged   judge.Judged   `json:"judged"`
-	// Control is what a control's trial is found to be.
+	// Control is the verdict on a control's trial.
 	Control *controls.Verdict `json:"control,omitempty"`
 }
 
@@ -187,8 +187,8 @@ func (o *judgeOptions) judge(cmd *cobra.Command, folder string) ([]judgedTrial, 
 	return all, nil
 }
 
-// limitsFor are the limits by which an attempt was judged, then the file's,
-// then the flags'.
+// limitsFor are the limits by which an attempt was judged, changed by those in the file,
+// and then by those of the flags.
 func (o *judgeOptions) limitsFor(cmd *cobra.Command, folder string, row *dataset.Trial) (judge.Limits, error) {
 	limits := judge.DefaultLimits()
 	if row.Folder != "" {
@@ -249,10 +249,11 @@ func writeJudged(path string, all []judgedTrial) error {
 	return file.Close()
 }
 
-// judgedWitnesses are the columns of the witnesses, in their order.
+// judgedWitnesses are the columns of the witnesses, in order.
 var judgedWitnesses = []string{dataset.WitnessGuest, dataset.WitnessHypervisor, dataset.WitnessBackend, dataset.WitnessNetwork}
 
-// printJudged shows what was judged to people, and first on what each campaign ran.
+// printJudged shows the verdicts to people, beginning with the kind of testbed of each
+// campaign.
 func printJudged(out io.Writer, all []judgedTrial) error {
 	for i, t := range all {
 		if i == 0 || t.Campaign != all[i-1].Campaign {
@@ -309,7 +310,7 @@ func orDash(text string) string {
 	return text
 }
 
-// milliseconds is a number of ms to a tenth; – when there is none.
+// milliseconds formats a number of ms to a tenth; – when there is none.
 func milliseconds(ms *float64) string {
 	if ms == nil {
 		return "–"

@@ -19,7 +19,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// labCommand is what the lab's subcommands share.
+// labCommand is what the subcommands of lab share.
 type labCommand struct {
 	baseDir string
 	name    string
@@ -121,7 +121,7 @@ func (c *labCommand) status() *cobra.Command {
 	return cmd
 }
 
-// printStatus shows where the nodes are. A testbed that is not up is exit code 1.
+// printStatus shows where the nodes are. The exit code is 1 when the testbed is not up.
 func printStatus(cmd *cobra.Command, l *lab.Lab, asJSON bool) error {
 	status := l.Status(cmd.Context())
 	out := cmd.OutOrStdout()
@@ -189,7 +189,7 @@ no shell interprets it. Exits as the command does.`,
 	}
 }
 
-// runOn runs one command on a node, with our own input and output.
+// runOn runs one command on a node, connected to our own input and output.
 func runOn(cmd *cobra.Command, l *lab.Lab, node string, args []string) error {
 	host, err := l.Connect(node)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"heliotrope/deploy/temporal"
 )
 
-// labEnd is what the commands that end a testbed share.
+// labEnd is what the commands share that end a testbed.
 type labEnd struct {
 	*labCommand
 	campaigns campaignCommand
@@ -83,8 +83,8 @@ func (c *labEnd) run(ctx context.Context, end func(*lab.Lab, context.Context) er
 // usersLimit is how long the server may take to say which campaigns run.
 const usersLimit = 20 * time.Second
 
-// refuseUsed returns an error when a running campaign uses the testbed. Where no
-// server of ours runs, no campaign does.
+// refuseUsed returns an error when a running campaign uses the testbed. When none of our
+// servers runs, no campaign runs.
 func (c *campaignCommand) refuseUsed(ctx context.Context, l *lab.Lab) error {
 	ctx, cancel := context.WithTimeout(ctx, usersLimit)
 	defer cancel()

@@ -1,8 +1,7 @@
-// Command heliotrope measures what a VM's disk I/O goes through while the VM
-// is live-migrated over a WAN.
+// Command heliotrope measures a VM's disk I/O while the VM is live-migrated over a WAN.
 //
-// Exit codes: 0 success, 1 failure, 2 bad input (nothing was touched);
-// `lab ssh NODE -- CMD` exits as CMD does.
+// Exit codes: 0 success, 1 failure, 2 bad input (nothing was touched); `lab ssh NODE --
+// CMD` has the exit code of CMD.
 package main
 
 import (
@@ -43,15 +42,15 @@ func main() {
 	}
 }
 
-// untilSignalled returns a context that the first Ctrl-C or SIGTERM ends. The
-// second one does what it does to every program: it ends the process at once.
+// untilSignalled returns a context that the first Ctrl-C or SIGTERM ends. A second one has
+// its usual effect: it ends the process at once.
 func untilSignalled() (ctx context.Context, stop context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		defer cancel()
-		defer signal.Stop(signals) // before anybody knows of the first one
+		defer signal.Stop(signals) // before anybody learns of the first one
 		select {
 		case <-signals:
 		case <-ctx.Done():
@@ -60,7 +59,7 @@ func untilSignalled() (ctx context.Context, stop context.CancelFunc) {
 	return ctx, cancel
 }
 
-// report prints the error and returns the exit code that it means.
+// report prints the error and returns its exit code.
 func report(out io.Writer, err error) int {
 	var code exitCode
 	if errors.As(err, &code) {
@@ -81,7 +80,7 @@ type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// usageError is a command line that cannot be understood.
+// usageError says that a command line, or a file that it names, is wrong.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -118,8 +117,8 @@ campaigns are not lost by either.`,
 	return root
 }
 
-// addCompletion adds cobra's own commands that write completion for shells, now and not when the command line is
-// run, so that the manual has them; a shell that they do not know is bad input.
+// addCompletion adds cobra's own commands that write completions for shells. It does so now instead of when the
+// command line is run, so that the manual has them. A shell that they do not know is bad input.
 func addCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -143,8 +142,8 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// newLog logs for people on a terminal, and JSON lines otherwise. What the SDK
-// does at each step is left out.
+// newLog logs for people on a terminal, and JSON lines otherwise. It leaves out what the
+// SDK does at each step.
 func newLog(out io.Writer) zerolog.Logger {
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05"}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// sourceDate names the environment variable with the date of what is built, in seconds since 1970, by
+// sourceDate names the environment variable with the date of the build, in seconds since 1970, by
 // https://reproducible-builds.org/specs/source-date-epoch/.
 const sourceDate = "SOURCE_DATE_EPOCH"
 
@@ -49,8 +49,8 @@ func manualDate() (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// writeManual writes the pages of a command and of all below it into a folder. It changes the commands: they are of
-// no other use any more.
+// writeManual writes the pages of a command and of all its subcommands into a folder. It changes the commands,
+// which cannot be used for anything else afterwards.
 func writeManual(root *cobra.Command, dir string, date time.Time) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -60,21 +60,22 @@ func writeManual(root *cobra.Command, dir string, date time.Time) error {
 	return doc.GenManTree(root, &header, dir)
 }
 
-// forManual makes the texts of a command and of all below it what cobra's generator takes: Markdown.
+// forManual converts the texts of a command and all its subcommands to Markdown, which cobra's
+// generator takes.
 func forManual(cmd *cobra.Command) {
 	cmd.DisableAutoGenTag = true
 	cmd.Long = asMarkdown(cmd.Long)
-	cmd.LocalFlags() // merges those of the parents
+	cmd.LocalFlags() // merges the parents' flags
 	for _, child := range cmd.Commands() {
 		forManual(child)
 	}
 }
 
-// special are the characters that mean something in Markdown, where texts for a terminal have them.
+// special matches characters with a meaning in Markdown that texts for a terminal contain.
 var special = regexp.MustCompile(`[\\*_<>\[\]#|]`)
 
-// asMarkdown writes a text for a terminal as Markdown that shows the same: blocks with columns, or whose lines are
-// indented, keep their lines.
+// asMarkdown converts a text for a terminal to Markdown that looks the same: blocks that have columns or indented
+// lines keep their lines.
 func asMarkdown(text string) string {
 	blocks := strings.Split(text, "\n\n")
 	for i, block := range blocks {

@@ -48,13 +48,13 @@ and that no trial is tried twice: docs/campaigns.md has its figures.`,
 // plan is a campaign's plan as JSON.
 type plan struct {
 	Name        string           `json:"name"`
-	SpecSHA256  string           `json:"spec_sha256"` // of the file as it is
+	SpecSHA256  string           `json:"spec_sha256"` // of the file as it is now
 	Testbed     string           `json:"testbed"`
 	Lanes       int              `json:"lanes"`
 	Hypervisors []string         `json:"hypervisors"`
 	Cells       []planCell       `json:"cells"`
-	Warnings    []string         `json:"warnings,omitempty"` // of what cannot end well
-	Stop        *planStop        `json:"stop,omitempty"`     // the campaign may end before the last trial
+	Warnings    []string         `json:"warnings,omitempty"` // about what cannot end well
+	Stop        *planStop        `json:"stop,omitempty"`     // set when the campaign may end before the last trial
 	Trials      []campaign.Trial `json:"trials"`             // in the order in which they start
 	Estimate    planEstimate     `json:"estimate"`
 }
@@ -74,7 +74,7 @@ type planStop struct {
 
 type planEstimate struct {
 	Seconds      float64 `json:"seconds"`
-	LeastSeconds float64 `json:"least_seconds"` // less than seconds when the campaign may end before the last trial
+	LeastSeconds float64 `json:"least_seconds"` // less than Seconds when the campaign may end before the last trial
 	Bytes        int64   `json:"bytes"`
 }
 
@@ -94,7 +94,7 @@ func planOf(r *request) plan {
 		p.Cells = append(p.Cells, planCell{ID: cell.ID(), Cell: cell, Sentinel: watched})
 		has = has && !watched
 	}
-	if has { // it is no cell of the blocks
+	if has { // it is not one of the blocks' cells
 		p.Cells = append(p.Cells, planCell{ID: sentinel.ID(), Cell: sentinel, Sentinel: true})
 	}
 	return p
@@ -114,7 +114,7 @@ func printPlan(out io.Writer, r *request) error {
 	cells := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(cells, "\nCELL\tHYPERVISOR\tSTORAGE\tWAN\tROUND TRIP\tACCESS\tGUEST MEMORY\tVCPUS\tMIGRATION\tCONTROL\tSENTINEL")
 	for _, cell := range p.Cells {
-		storage := strings.TrimSpace(cell.Storage + " " + cell.DRBDProtocol + cell.MirrorCopy) // one of them at most
+		storage := strings.TrimSpace(cell.Storage + " " + cell.DRBDProtocol + cell.MirrorCopy) // at most one of them is set
 		memory := "the inventory's"
 		if cell.GuestMemoryMiB != 0 {
 			memory = fmt.Sprintf("%d MiB", cell.GuestMemoryMiB)
@@ -134,7 +134,7 @@ func printPlan(out io.Writer, r *request) error {
 	return trials.Flush()
 }
 
-// migrationOf says how a cell's guest migrates: "precopy", or "postcopy, ≤ 100
+// migrationOf says how a cell's guest migrates, such as "precopy" or "postcopy, ≤ 100
 // MiB/s"; "-" when it does not.
 func migrationOf(cell campaign.Cell) string {
 	if !cell.Migrates() {
@@ -153,7 +153,7 @@ func migrationOf(cell campaign.Cell) string {
 	return text
 }
 
-// controlOf says which control a cell is: "pause 5s", or "-" for none of them.
+// controlOf says which control a cell is, such as "pause 5s"; "-" when it is none.
 func controlOf(cell campaign.Cell) string {
 	switch {
 	case cell.Control == "":
@@ -191,7 +191,7 @@ func whereOf(p plan) string {
 	return fmt.Sprintf("%d %s of hosts", p.Lanes, plural(p.Lanes, "testbed"))
 }
 
-// roughly is a duration without what nobody can know.
+// roughly formats a duration without digits that nobody can know.
 func roughly(d time.Duration) string {
 	switch {
 	case d < time.Minute:

@@ -30,29 +30,29 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// findings are what stands in the way of a campaign, all of it.
+// findings are all the problems that prevent a campaign from running.
 type findings struct {
-	bad    []error // what was asked for cannot be
+	bad    []error // something was asked for that is not possible
 	failed []error // something does not work
-	// warnings are of hosts, and stand in no way; machines are what hosts say of
-	// themselves.
+	// warnings are about hosts, and prevent nothing; machines are the hosts' descriptions
+	// of themselves.
 	warnings []problem.Problem
 	machines []survey.State
 }
 
-// join adds what was found elsewhere.
+// join adds other findings.
 func (f *findings) join(other findings) {
 	f.bad, f.failed = append(f.bad, other.bad...), append(f.failed, other.failed...)
 	f.warnings, f.machines = append(f.warnings, other.warnings...), append(f.machines, other.machines...)
 }
 
-// all are the problems, and after them the warnings.
+// all are the problems, followed by the warnings.
 func (f *findings) all() []problem.Problem {
 	return slices.Concat(problem.Of(errors.Join(f.bad...)), problem.Of(errors.Join(f.failed...)), f.warnings)
 }
 
-// err is nil when nothing was found, and a usageError when something was asked
-// for that cannot be.
+// err is nil when there are no problems, and a usageError when something was asked for that
+// is not possible.
 func (f *findings) err() error {
 	all := append(append([]error{}, f.bad...), f.failed...)
 	switch {
@@ -64,7 +64,7 @@ func (f *findings) err() error {
 	return errors.Join(all...)
 }
 
-// add keeps an error; nil is none.
+// add adds an error, unless it is nil.
 func (f *findings) add(err error) {
 	var usage usageError
 	switch {
@@ -84,14 +84,14 @@ func (f *findings) addFailed(format string, args ...any) {
 	f.failed = append(f.failed, fmt.Errorf(format, args...))
 }
 
-// laneBed is a lane with the inventory of its testbed; nil for a simulated one.
+// laneBed is a lane with its testbed's inventory, which is nil for a simulated lane.
 type laneBed struct {
 	lane      trial.Lane
 	inventory *inventory.Inventory
 }
 
-// loadLanes reads the inventories that a campaign names. Two lanes must not
-// share a host: their trials would run into each other.
+// loadLanes reads the inventories that a campaign names. Two lanes must not share a host:
+// their trials would disturb each other.
 func loadLanes(paths []string, found *findings) []laneBed {
 	var beds []laneBed
 	names, hosts := map[string]string{}, map[string]string{}
@@ -128,8 +128,8 @@ func loadLanes(paths []string, found *findings) []laneBed {
 	return beds
 }
 
-// checkPaths refuses WANs that a testbed's path cannot be shaped as: a port group has
-// a rate and nothing else.
+// checkPaths refuses WAN profiles that a testbed's path cannot have: a port group can only
+// limit the rate.
 func checkPaths(beds []laneBed, trials []campaign.Trial, found *findings) {
 	for _, bed := range beds {
 		if bed.inventory == nil || bed.inventory.WAN.Portgroup == nil {
@@ -153,7 +153,7 @@ func checkPaths(beds []laneBed, trials []campaign.Trial, found *findings) {
 	}
 }
 
-// placeOf is how a machine is reached, which tells it from all others.
+// placeOf is how a machine is reached, which distinguishes it from all others.
 func placeOf(inv *inventory.Inventory, host *inventory.Machine) string {
 	if manager := inv.ManagerOf(host); manager != nil && !host.Has(inventory.Shell) {
 		return manager.URL + " " + host.VCenter.Host
@@ -177,8 +177,8 @@ func newLaneBed(path string, inv *inventory.Inventory) (laneBed, error) {
 	return laneBed{lane: lane, inventory: inv}, nil
 }
 
-// simulatedFaults are what goes wrong on simulated lanes, by name: nothing, but
-// where the tests say so. See package simulated.
+// simulatedFaults are the faults of simulated lanes, by their names: none, unless a test
+// sets them. See package simulated.
 var simulatedFaults map[string]json.RawMessage
 
 // simulatedLanes are the lanes of a simulated campaign.
@@ -192,8 +192,8 @@ func simulatedLanes(count int) []laneBed {
 	return beds
 }
 
-// checkFolder looks whether the dataset can be written: the folder is made
-// when it is not there, and has room for needBytes.
+// checkFolder checks whether the dataset can be written: it makes the folder when that is
+// missing, and the folder's disk must have needBytes of free space.
 func checkFolder(folder string, needBytes int64, found *findings) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		found.addFailed("data folder: %w", err)
@@ -214,8 +214,8 @@ func checkFolder(folder string, needBytes int64, found *findings) {
 	}
 }
 
-// writable says why nothing can be written into a folder; where it is not there, why it
-// cannot be made. It makes none.
+// writable says why nothing can be written into a folder, or, when the folder does not
+// exist, why it could not be made. It makes nothing.
 func writable(folder string) error {
 	for {
 		info, err := os.Stat(folder)
@@ -238,7 +238,7 @@ func writable(folder string) error {
 	}
 }
 
-// freeBytes is how much room a folder's disk has.
+// freeBytes is the free space on a folder's disk.
 func freeBytes(folder string) (int64, error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(folder, &disk); err != nil {
@@ -247,13 +247,13 @@ func freeBytes(folder string) (int64, error) {
 	return int64(disk.Bavail) * disk.Bsize, nil //nolint:gosec // no disk has 2^63 bytes
 }
 
-// databaseBytesPerTrial is what a trial adds to Temporal's database until the
-// retention is over. A simulated one was measured to add 52 kB; one on an emulated
-// testbed has four times its history, 78 kB of it, and so about 120 kB.
+// databaseBytesPerTrial is what a trial adds to Temporal's database until the retention is
+// over. A simulated trial was measured to add 52 kB. A trial on an emulated testbed has a
+// history four times as long, 78 kB, and so adds about 120 kB.
 const databaseBytesPerTrial = 150_000
 
-// checkDatabase sees that the disk of the embedded server's database has room for a
-// campaign's trials; another server's is its own affair.
+// checkDatabase checks that the disk with the embedded server's database has room for a
+// campaign's trials. It does not check other servers.
 func (c *campaignCommand) checkDatabase(trials int) error {
 	stateDir, err := c.dir()
 	if err != nil {
@@ -282,34 +282,35 @@ type checkedBed interface {
 	Close() error
 }
 
-// hostsLimit is how long a testbed's hosts may take to answer, all together.
+// hostsLimit is how long all hosts of a testbed together may take to answer.
 const hostsLimit = time.Minute
 
-// hostCheck looks at the hosts of every lane: whether they answer, with the
-// right keys, and have all that the trials need. It is the preflight of a campaign, and
-// all that the command doctor does.
+// hostCheck checks the hosts of every lane: whether they answer, with the right keys, and
+// have everything that the trials need. It is part of a campaign's preflight, and
+// everything that the command doctor does.
 type hostCheck struct {
 	connect func(*inventory.Inventory) (checkedBed, error)
 	limit   time.Duration
 }
 
-// wanted is what is to run on testbeds.
+// wanted is what will run on the testbeds.
 type wanted struct {
 	trials    []campaign.Trial
 	diskBytes int64 // of the disk under test
-	fillBytes int64 // that are filled of it
-	// owns says whether hosts leased to that owner are as good as free; nil says so of
-	// everybody.
+	fillBytes int64 // how many of them are filled
+	// owns says whether hosts leased to that owner count as free; when owns is nil, they do
+	// for every owner.
 	owns func(owner string) bool
-	// noHypervisor and noWAN leave those out.
+	// noHypervisor and noWAN leave out the checks of these.
 	noHypervisor, noWAN bool
-	// begin is told what is looked at: see testbed.Uses.
+	// begin is called with what is being checked: see testbed.Uses.
 	begin func(what string) (end func())
 }
 
-// ownsFor says which owners' hosts a campaign's start may find leased: those of its own
-// controller, whose campaigns that run are told apart by their inventories, and with
-// takeOver the same campaign of any other, whose lease its trials wait for.
+// ownsFor says hosts of which owners may be leased when a campaign starts: those of its own
+// controller, whose running campaigns are told apart by their inventories; and with
+// takeOver those of the same campaign of any other controller, whose lease the trials wait
+// for.
 func ownsFor(queue, campaign string, takeOver bool) func(string) bool {
 	ours, same := " of controller "+owner.Controller(queue), "campaign "+campaign+" of controller "
 	return func(name string) bool {
@@ -337,7 +338,7 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, want wanted, found
 		found.addFailed("testbed %s: %w", name, err)
 		return
 	}
-	defer connected.Close() //nolint:errcheck // only asked
+	defer connected.Close() //nolint:errcheck // it was only asked
 	for _, hypervisor := range hypervisorsOf(want.trials) {
 		if _, has := bed.lane.For(hypervisor); !has && bed.lane.Kind == inventory.Hardware {
 			found.addBad("testbed %s runs %s, and the campaign has trials on %s: any lane may run any trial; make it one campaign for each hypervisor",
@@ -367,14 +368,14 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, want wanted, found
 	}
 }
 
-// ofHosts keeps what was found on a testbed's hosts, each by itself.
+// ofHosts adds the problems of a testbed's hosts, each separately.
 func (f *findings) ofHosts(testbed string, err error) {
 	for _, p := range problem.Of(err) {
 		f.add(fmt.Errorf("testbed %s: %w", testbed, fault.As(p.Class, &p)))
 	}
 }
 
-// checkMemory asks the hosts what they are, and looks whether the largest guest fits.
+// checkMemory asks the hosts for their facts, and checks whether the largest guest fits.
 func checkMemory(ctx context.Context, connected checkedBed, bed laneBed, want wanted, found *findings) {
 	facts, err := connected.Facts(ctx)
 	if err != nil {
@@ -387,30 +388,30 @@ func checkMemory(ctx context.Context, connected checkedBed, bed laneBed, want wa
 	}
 }
 
-// checkLeases looks whether a testbed's hosts are somebody else's: a campaign would
-// only wait for them. It tells whether anybody has them, or may have.
+// checkLeases checks whether a testbed's hosts belong to somebody else: a campaign would
+// only wait for them. held says whether anybody holds them, or may hold them.
 func checkLeases(ctx context.Context, name string, leases owner.Hosts, owns func(string) bool, found *findings) (held bool) {
 	all, err := leases.State(ctx)
-	if err != nil && !errors.Is(err, remote.ErrUnreachable) { // that was told
+	if err != nil && !errors.Is(err, remote.ErrUnreachable) { // that was reported before
 		found.ofHosts(name, err)
 	}
 	for _, one := range all {
 		if owns != nil && !owns(one.Owner) {
 			found.addFailed("testbed %s: %w", name, problem.New(fault.Infrastructure, one.Host, "its lease", one.Found(), one.Fix()))
-			break // of all its hosts, in truth
+			break // it is true of all its hosts
 		}
 	}
 	return err != nil || len(all) > 0
 }
 
-// ofHypervisor are the trials that a testbed with that hypervisor runs.
+// ofHypervisor are the trials that run on a testbed with that hypervisor.
 func ofHypervisor(trials []campaign.Trial, hypervisor string) []campaign.Trial {
 	return slices.DeleteFunc(slices.Clone(trials), func(t campaign.Trial) bool {
 		return hypervisor != "" && t.Cell.Hypervisor != hypervisor
 	})
 }
 
-// usesOf is what the trials of a lane's hypervisor want of its testbed.
+// usesOf is what the trials of a lane's hypervisor need of its testbed.
 func usesOf(lane trial.Lane, want wanted) testbed.Uses {
 	uses := testbed.Uses{DiskBytes: want.diskBytes, FillBytes: want.fillBytes, NoHypervisor: want.noHypervisor, NoWAN: want.noWAN, Begin: want.begin}
 	for _, planned := range ofHypervisor(want.trials, lane.Hypervisor) {
@@ -424,7 +425,7 @@ func usesOf(lane trial.Lane, want wanted) testbed.Uses {
 	return uses
 }
 
-// largestGuest is the most memory that a trial's guest has, in MiB.
+// largestGuest is the memory of the largest guest of all trials, in MiB.
 func largestGuest(trials []campaign.Trial, byDefault int) int {
 	largest := 0
 	for _, planned := range trials {

@@ -11,7 +11,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// snapshot is what is known of a campaign at one moment.
+// snapshot is the state of a campaign at one moment.
 type snapshot struct {
 	At         time.Time                `json:"at"`
 	WorkflowID string                   `json:"workflow_id"`
@@ -19,17 +19,17 @@ type snapshot struct {
 	Failure    string                   `json:"failure,omitempty"` // why the campaign failed
 	Status     workflows.CampaignStatus `json:"status"`
 	Lanes      []laneSnapshot           `json:"lanes,omitempty"`
-	// EstimateSeconds is what the plan says one trial takes, for the time
-	// before the first one has finished.
+	// EstimateSeconds is how long a trial takes according to the plan; it is used until the
+	// first trial has finished.
 	EstimateSeconds float64 `json:"estimate_seconds"`
 	LaneCount       int     `json:"lane_count"`
-	// CellCauses are why attempts were not valid, by cell; of status only.
+	// CellCauses are the reasons why attempts were not valid, by cell; only status sets it.
 	CellCauses []cellCause `json:"cell_causes,omitempty"`
-	// Unanswered says why Status is old, and what to do; empty when it is not.
+	// Unanswered says why Status is out of date, and what to do; empty when it is not.
 	Unanswered string `json:"unanswered,omitempty"`
 }
 
-// outcome of a campaign's workflow.
+// outcome is the outcome of a campaign's workflow.
 type outcome string
 
 // The outcomes.
@@ -38,11 +38,11 @@ const (
 	outcomeCompleted  outcome = "completed"
 	outcomeFailed     outcome = "failed"
 	outcomeCancelled  outcome = "cancelled"
-	outcomeTerminated outcome = "terminated" // by somebody, past the campaign's own teardown
+	outcomeTerminated outcome = "terminated" // by somebody, without the campaign's own teardown
 	outcomeTimedOut   outcome = "timed-out"
 )
 
-// sentence says it of a campaign.
+// sentence is the part of a sentence that follows the campaign's name.
 func (o outcome) sentence() string {
 	switch o {
 	case outcomeRunning:
@@ -57,29 +57,29 @@ func (o outcome) sentence() string {
 	return "was " + string(o)
 }
 
-// laneSnapshot is the trial that a lane runs, with what its activities told
-// last. What could not be asked is nil.
+// laneSnapshot is the trial that a lane runs, with what its activities last reported. A
+// field that could not be queried is nil.
 type laneSnapshot struct {
 	workflows.RunningTrial
-	// State is the lane's when it runs no trial, since Started, and Why the reason.
+	// State is the lane's state when it runs no trial, since Started; Why is the reason.
 	State     string                 `json:"state,omitempty"`
 	Why       string                 `json:"why,omitempty"`
 	Trial     *workflows.TrialStatus `json:"trial,omitempty"`
 	Load      *record.Progress       `json:"load,omitempty"`
 	Migration *migrationProgress     `json:"migration,omitempty"`
-	Step      string                 `json:"step,omitempty"` // of what is being done, in a few words
+	Step      string                 `json:"step,omitempty"` // what is being done, in a few words
 	Waits     []wait                 `json:"waits,omitempty"`
 }
 
 // migrationProgress is how far a migration is.
 type migrationProgress struct {
-	SentBytes   int64 `json:"sent_bytes"`   // over all rounds
-	MemoryBytes int64 `json:"memory_bytes"` // the guest's: one round over all of it
+	SentBytes   int64 `json:"sent_bytes"`   // in all rounds
+	MemoryBytes int64 `json:"memory_bytes"` // the guest's memory, all of which is sent in one round
 }
 
-// left forecasts the time until the campaign ends, from the mean time of its
-// finished trials, or from the estimate before there is one. False when
-// nothing is known.
+// left forecasts the time until the campaign ends, from the mean time of its finished
+// trials, or from the plan's estimate before there is one. It is false when nothing is
+// known.
 func (s snapshot) left() (time.Duration, bool) {
 	progress := s.Status.Progress
 	mean := s.EstimateSeconds
@@ -91,7 +91,7 @@ func (s snapshot) left() (time.Duration, bool) {
 	}
 	left := progress.Total - progress.Done()
 	if progress.Precise != nil {
-		// When they were judged, so many more were wanted.
+		// That many more trials were needed when the results were last judged.
 		left = min(left, max(0, progress.JudgedDone+progress.Precise.MoreTrials-progress.Done()))
 	}
 	if progress.Enough {
@@ -105,7 +105,7 @@ func (s snapshot) left() (time.Duration, bool) {
 	return time.Duration(seconds * float64(time.Second)), true
 }
 
-// headline is the campaign in one line.
+// headline describes the campaign in one line.
 func (s snapshot) headline() string {
 	state := s.Status.State
 	if s.Outcome != outcomeRunning {
@@ -140,7 +140,7 @@ func (s snapshot) counts() string {
 	return line
 }
 
-// headline is the lane's trial in one line. What comes from a host is shown
+// headline describes the lane's trial in one line. Text that comes from a host is shown
 // without control characters.
 func (l laneSnapshot) headline(total int, at time.Time) string {
 	if l.WorkflowID == "" {
@@ -164,8 +164,8 @@ func (l laneSnapshot) headline(total int, at time.Time) string {
 	return printable(line)
 }
 
-// unknown is in the place of a phase that the trial has not told: one that was just
-// begun has no history yet that could be asked, and one may end at any moment.
+// unknown stands in place of a phase that the trial has not reported: a trial that has just
+// begun has no history yet that could be queried, and a trial may end at any moment.
 func (l laneSnapshot) unknown(at time.Time) string {
 	if at.Sub(l.Started) <= 2*askLimit {
 		return "beginning"
@@ -173,8 +173,9 @@ func (l laneSnapshot) unknown(at time.Time) string {
 	return "not known"
 }
 
-// loadFresh is for how long a figure of the load is shown without its age. It
-// comes when the load was looked at: an older one says how it was before a stall.
+// loadFresh is how old a figure of the load may be to be shown without its age. It dates
+// from when the load was last looked at: an older one shows how the load was before a
+// stall.
 const loadFresh = 3 * time.Second
 
 // details are the figures that belong to the lane's phase.
@@ -199,7 +200,7 @@ func (l laneSnapshot) details(at time.Time) []string {
 	return details
 }
 
-// key changes when the lane's trial, attempt or phase does, or what it waits for.
+// key changes when the lane's trial, attempt or phase changes, or what it waits for.
 func (l laneSnapshot) key() string {
 	key := l.WorkflowID + l.State + l.Why
 	if l.Trial != nil {
@@ -215,7 +216,7 @@ func seconds(d time.Duration) string { return max(0, d).Round(time.Second).Strin
 
 func mebibytes(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
-// printable is text on one line, without what could disturb a terminal.
+// printable is text on one line, without characters that could disturb a terminal.
 func printable(text string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

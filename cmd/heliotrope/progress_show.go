@@ -14,7 +14,7 @@ import (
 // display shows a campaign's progress.
 type display interface {
 	show(snapshot)
-	// note tells something beside the progress.
+	// note shows a message besides the progress.
 	note(text string)
 	close()
 }
@@ -27,16 +27,16 @@ func newDisplay(out io.Writer) display {
 	return &lines{out: out, now: time.Now}
 }
 
-// heartbeat is how long lines are silent at most.
+// heartbeat is the longest time without a line.
 const heartbeat = time.Minute
 
-// lines tells what changed, a line each, and something each minute.
+// lines shows each change on a line of its own, and at least one line each minute.
 type lines struct {
 	out     io.Writer
 	now     func() time.Time
 	state   string
 	lanes   map[string]string // by lane, its key
-	written time.Time         // when the last line was
+	written time.Time         // time of the last line
 }
 
 func (l *lines) show(shot snapshot) {
@@ -69,13 +69,12 @@ func (l *lines) note(text string) { l.line(l.now(), text) }
 
 func (l *lines) close() {}
 
-// bars is the campaign's bar with a line for each lane beneath.
+// bars is a bar for the campaign, with a line for each lane below.
 type bars struct {
 	container *mpb.Progress
 	campaign  *mpb.Bar
 	lanes     []*mpb.Bar
-	// The text that the decorators show; the container asks for it from a
-	// goroutine of its own.
+	// Texts that the decorators show. The container reads them from a goroutine of its own.
 	headline  sharedText
 	laneLines []*sharedText
 }
@@ -115,8 +114,8 @@ func (b *bars) show(shot snapshot) {
 
 func (b *bars) note(text string) { fmt.Fprintln(b.container, printable(text)) }
 
-// close leaves the last state on the terminal. The bars are ended, not
-// aborted, so that their last frame is drawn.
+// close leaves the last state on the terminal. It ends the bars without aborting them, so
+// that their last frame is drawn.
 func (b *bars) close() {
 	for _, lane := range b.lanes {
 		lane.Abort(true)

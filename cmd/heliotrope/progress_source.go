@@ -19,11 +19,11 @@ import (
 	"heliotrope/workflows"
 )
 
-// askLimit is how long one question to the server may take. A query waits for
-// a worker that is not there until this ends.
+// askLimit is how long one question to the server may take. When there is no worker, a
+// query waits until this ends.
 const askLimit = 5 * time.Second
 
-// errNoCampaign says that the server knows no campaign of that name.
+// errNoCampaign says that the server knows no campaign with that name.
 var errNoCampaign = errors.New("no such campaign")
 
 // campaignSource asks a Temporal server about one campaign.
@@ -35,13 +35,13 @@ type campaignSource struct {
 	last      workflows.CampaignStatus
 }
 
-// source asks about a campaign that was started with that input.
+// source asks about a campaign that was started with this input.
 func (s *session) source(input workflows.CampaignInput) *campaignSource {
 	return &campaignSource{client: s.client, name: input.Name, laneCount: len(input.Lanes), estimate: trialEstimate(input)}
 }
 
-// snapshot asks for everything that is shown. An error is errNoCampaign, or
-// one of the connection, which may be gone at the next try.
+// snapshot asks for everything that is shown. The error is errNoCampaign, or an error of
+// the connection, which may be gone at the next try.
 func (s *campaignSource) snapshot(ctx context.Context) (snapshot, error) {
 	id := workflows.CampaignID(s.name)
 	shot := snapshot{WorkflowID: id, Outcome: outcomeRunning, EstimateSeconds: s.estimate.Seconds(), LaneCount: s.laneCount}
@@ -70,8 +70,8 @@ func (s *campaignSource) snapshot(ctx context.Context) (snapshot, error) {
 	return shot, nil
 }
 
-// unanswered says why a campaign did not answer: nobody works for its queue, or
-// somebody does, and could not.
+// unanswered says why a campaign did not answer: no controller works for its queue, or one
+// does but could not answer.
 func (s *campaignSource) unanswered(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, why error) string {
 	living, err := workingFor(ctx, s.client, info.GetTaskQueue(), enumspb.TASK_QUEUE_TYPE_WORKFLOW)
 	switch {
@@ -83,12 +83,12 @@ func (s *campaignSource) unanswered(ctx context.Context, info *workflowpb.Workfl
 	return fmt.Sprintf("the controller (%s) works, but campaign %s did not answer: %v; its log, serve.log in the state folder, says more", living[0], s.name, why)
 }
 
-// lanes asks about every running trial, all at the same time.
+// lanes asks about all running trials at the same time.
 func (s *campaignSource) lanes(ctx context.Context, running []workflows.RunningTrial) []laneSnapshot {
 	return gather.Values(running, func(one workflows.RunningTrial) laneSnapshot { return s.lane(ctx, one) })
 }
 
-// idle are lanes that run no trial, and have something to say about it.
+// idle are the lanes that run no trial and report a reason.
 func idle(lanes []workflows.LaneReport) []laneSnapshot {
 	var all []laneSnapshot
 	for _, lane := range lanes {
@@ -99,7 +99,7 @@ func idle(lanes []workflows.LaneReport) []laneSnapshot {
 	return all
 }
 
-// lane leaves out what cannot be asked: a trial may end at any moment.
+// lane leaves out what cannot be queried: a trial may end at any moment.
 func (s *campaignSource) lane(ctx context.Context, running workflows.RunningTrial) laneSnapshot {
 	lane := laneSnapshot{RunningTrial: running}
 	var status workflows.TrialStatus
@@ -118,18 +118,18 @@ func (s *campaignSource) lane(ctx context.Context, running workflows.RunningTria
 	return lane
 }
 
-// followLoadActivity heartbeats a record.Progress. All others heartbeat steps
-// and bytes, or what is not shown.
+// followLoadActivity is the activity that heartbeats a record.Progress. All others
+// heartbeat steps and bytes, or something that is not shown.
 const followLoadActivity = "FollowLoad"
 
-// beat is what activities heartbeat, each some of it.
+// beat has the fields that activities heartbeat; each activity sets some of them.
 type beat struct {
 	Step string `json:"step"`
 	migrationProgress
 }
 
-// take keeps what a pending activity told with its last heartbeat. Details
-// that are not what we expect are left out: another version wrote them.
+// take keeps what a pending activity reported in its last heartbeat. It leaves out details
+// with an unexpected form: another version wrote them.
 func (l *laneSnapshot) take(activity *workflowpb.PendingActivityInfo) {
 	if waits, failed := waitOf(activity, time.Now()); failed {
 		l.Waits = append(l.Waits, waits)
@@ -159,13 +159,13 @@ func decode[T any](details *commonpb.Payloads) *T {
 	return value
 }
 
-// failure is why a campaign's workflow did not complete.
+// failure is the reason why a campaign's workflow did not complete.
 func (s *campaignSource) failure(ctx context.Context, info *workflowpb.WorkflowExecutionInfo) string {
 	return wire.Reason(s.ended(ctx, info, nil))
 }
 
-// final is what a campaign that has completed returned, which needs no
-// controller; or else what was known before.
+// final is the progress that a completed campaign returned, for which no controller is
+// needed; otherwise what was known before.
 func (s *campaignSource) final(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, before workflows.Progress) workflows.Progress {
 	var returned workflows.CampaignResult
 	if s.ended(ctx, info, &returned) != nil {
@@ -174,7 +174,7 @@ func (s *campaignSource) final(ctx context.Context, info *workflowpb.WorkflowExe
 	return returned.Progress
 }
 
-// ended reads what a campaign's workflow that has ended returned.
+// ended reads the result of a campaign's workflow that has ended.
 func (s *campaignSource) ended(ctx context.Context, info *workflowpb.WorkflowExecutionInfo, returned any) error {
 	limited, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
@@ -207,21 +207,21 @@ func query(ctx context.Context, c client.Client, id string, status any) error {
 	return value.Get(status)
 }
 
-// campaignInput reads what the newest run of a campaign was started with, and the
-// campaign file from the first one, which alone has it. It needs no worker.
+// campaignInput reads the input of a campaign's newest run, and the campaign file from the
+// input of its first run, which alone has it. It needs no worker.
 func campaignInput(ctx context.Context, c client.Client, name string) (workflows.CampaignInput, error) {
 	input, firstRun, err := startedWith(ctx, c, name, "")
 	if err != nil || input.SpecYAML != "" {
 		return input, err
 	}
-	if first, _, err := startedWith(ctx, c, name, firstRun); err == nil { // or the server has forgotten it
+	if first, _, err := startedWith(ctx, c, name, firstRun); err == nil { // fails when the server has forgotten that run
 		input.SpecYAML, input.Files = first.SpecYAML, first.Files
 	}
 	return input, nil
 }
 
-// startedWith reads what a run of a campaign was started with, and which run was its
-// first; "" is the newest.
+// startedWith reads the input of a campaign's run, and which run was its first; a run of ""
+// stands for the newest.
 func startedWith(ctx context.Context, c client.Client, name, run string) (input workflows.CampaignInput, firstRun string, err error) {
 	limited, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()

@@ -6,7 +6,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// sharedText is a line that one goroutine sets and another draws.
+// sharedText is a line that one goroutine sets and another one draws.
 type sharedText struct {
 	lock sync.Mutex
 	text string

@@ -15,20 +15,20 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// wait is an activity of a trial that has failed and is tried again.
+// wait is an activity of a trial that has failed and is being retried.
 type wait struct {
 	Activity string     `json:"activity"`
-	Attempt  int32      `json:"attempt"`            // that runs, or comes next
-	Attempts int32      `json:"attempts,omitempty"` // at most; 0 is no limit
-	Failure  string     `json:"failure"`            // of the attempt before; it names the host
+	Attempt  int32      `json:"attempt"`            // the attempt that runs, or that comes next
+	Attempts int32      `json:"attempts,omitempty"` // the most that there may be; 0 stands for no limit
+	Failure  string     `json:"failure"`            // of the previous attempt; it names the host
 	Cause    cause.Code `json:"cause,omitempty"`
-	Failed   time.Time  `json:"failed,omitzero"` // when that ended
-	Next     time.Time  `json:"next,omitzero"`   // when it is tried again; zero while it is
-	more     int        // others that failed for the same reason
+	Failed   time.Time  `json:"failed,omitzero"` // when that attempt ended
+	Next     time.Time  `json:"next,omitzero"`   // when the next attempt begins; zero while one runs
+	more     int        // number of other activities that failed for the same reason
 }
 
-// distinct are the waits of a lane, one for each reason: a controller that was
-// killed fails all that it did at once. The order is always the same.
+// distinct are the waits of a lane, one for each reason: a controller that was killed fails
+// everything it was doing at once. Their order is always the same.
 func (l laneSnapshot) distinct() []wait {
 	waits := slices.Clone(l.Waits)
 	slices.SortStableFunc(waits, func(a, b wait) int {
@@ -45,12 +45,12 @@ func (l laneSnapshot) distinct() []wait {
 	return one
 }
 
-// recovered is after how long an activity that was tried again counts as one that
-// works: what hangs has failed by then.
+// recovered is the time after which an activity that was retried counts as working: one
+// that hangs has failed by then.
 const recovered = 5 * time.Minute
 
-// waitOf is what a pending activity waits for at that time; false when none of its
-// attempts has failed, or it works again.
+// waitOf is what a pending activity waits for at that time; false when none of its attempts
+// has failed, or when it works again.
 func waitOf(activity *workflowpb.PendingActivityInfo, at time.Time) (wait, bool) {
 	failed := failure(activity.GetLastFailure())
 	runs := activity.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED
@@ -97,7 +97,7 @@ func (w wait) text(at time.Time) string {
 	return line + ": " + w.Failure
 }
 
-// advice is what to do about what a lane waits for, in one sentence.
+// advice says in one sentence what to do about the lane's waits.
 func (l laneSnapshot) advice() string {
 	waits := l.distinct()
 	if len(waits) == 0 {

@@ -21,7 +21,7 @@ import (
 	summary "heliotrope/analysis/report"
 )
 
-// reportOptions is report's command line.
+// reportOptions are the arguments of report.
 type reportOptions struct {
 	out               string
 	open, png, asJSON bool
@@ -58,12 +58,12 @@ damaged or not compacted.`,
 	return cmd
 }
 
-// reported is what report tells.
+// reported is the result of report.
 type reported struct {
 	Campaign    string   `json:"campaign"`
 	TestbedKind string   `json:"testbed_kind"`
 	HTML        string   `json:"html"`
-	Files       []string `json:"files"` // all of them but PNGs
+	Files       []string `json:"files"` // all of them, except PNGs
 	Bytes       int      `json:"bytes"` // of report.html
 	Trials      int      `json:"trials"`
 	Cells       int      `json:"cells"`
@@ -114,7 +114,8 @@ func (o *reportOptions) run(cmd *cobra.Command, path string) error {
 	return openFile(cmd, files[0])
 }
 
-// onlyCampaign is the campaign's folder that a path names: itself, or the only one in it.
+// onlyCampaign is the folder of the campaign that a path names: the path itself, or the
+// only campaign's folder in it.
 func onlyCampaign(path string) (string, error) {
 	folders, err := campaignFolders(path)
 	if err != nil {
@@ -154,7 +155,7 @@ func wholeDataset(folder string) error {
 	return nil
 }
 
-// openFile has this machine's browser show a file.
+// openFile shows a file in this machine's browser.
 func openFile(cmd *cobra.Command, path string) error {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -166,11 +167,11 @@ func openFile(cmd *cobra.Command, path string) error {
 	return nil
 }
 
-// quietFor is how long work goes on before its progress is told.
+// quietFor is how long work goes on before its progress is shown.
 const quietFor = 2 * time.Second
 
-// reading tells how far the reading of trials is: with a bar on a terminal, with lines
-// elsewhere, and not at all when it is over soon.
+// reading shows how far the reading of trials is: with a bar on a terminal, with lines
+// elsewhere, and not at all when it is soon over.
 type reading struct {
 	out   io.Writer
 	began time.Time
@@ -186,10 +187,10 @@ func newReading(out io.Writer) *reading {
 	return r
 }
 
-// done is called from several goroutines.
+// done may be called from several goroutines.
 func (r *reading) done(done, total int) { r.lines <- [2]int{done, total} }
 
-// end waits until all is told.
+// end waits until everything is shown.
 func (r *reading) end() {
 	close(r.lines)
 	<-r.over

@@ -24,8 +24,8 @@ import (
 	"heliotrope/workflows"
 )
 
-// resume is the steering of that name, and without a reason a look at a folder: both
-// are how a campaign goes on.
+// newResume is the steering command resume. Without a reason it reads a folder instead and
+// says what run would do: both are ways to go on with a campaign.
 func newResume(steering *cobra.Command) *cobra.Command {
 	steer := steering.RunE
 	steering.Use = "resume NAME --why TEXT | resume DIR"
@@ -65,7 +65,7 @@ database is lost.`
 	return steering
 }
 
-// resumeFolders says what run would do on the campaigns of a folder.
+// resumeFolders says what run would do with the campaigns in a folder.
 func resumeFolders(cmd *cobra.Command, shared *campaignCommand, path string, asJSON bool) error {
 	folders, err := campaignFolders(path)
 	if err != nil {
@@ -93,7 +93,7 @@ func resumeFolders(cmd *cobra.Command, shared *campaignCommand, path string, asJ
 	return nil
 }
 
-// standing is what a campaign's folder holds, and what comes next.
+// standing is what a campaign's folder holds, and what run would do.
 type standing struct {
 	Folder   string                `json:"folder"` // absolute
 	Campaign string                `json:"campaign"`
@@ -102,16 +102,16 @@ type standing struct {
 	Total    int                   `json:"total"` // trials
 	Verdicts map[trial.Verdict]int `json:"verdicts"`
 	Retried  int                   `json:"retried"`          // attempts beyond the first
-	Missing  []int                 `json:"missing"`          // trials, by their numbers in the plan
-	Holder   *dataset.Holder       `json:"holder,omitempty"` // who runs it, or ran it last
-	Server   string                `json:"server"`           // what the Temporal server knows
+	Missing  []int                 `json:"missing"`          // numbers of trials in the plan
+	Holder   *dataset.Holder       `json:"holder,omitempty"` // the controller that runs it, or ran it last
+	Server   string                `json:"server"`           // what the Temporal server knows of it
 	Next     string                `json:"next"`             // what run would do
 	SpecSHA  string                `json:"spec_sha256"`
 	// Steered is what people have told the campaign and still holds, a sentence each.
 	Steered []string `json:"steered"`
 }
 
-// readStanding reads a campaign's folder. One without an identity, or of another
+// readStanding reads a campaign's folder. A folder without an identity, or of another
 // format, is bad input.
 func readStanding(ctx context.Context, folder string) (standing, error) {
 	absolute, err := filepath.Abs(folder)
@@ -147,8 +147,8 @@ func readStanding(ctx context.Context, folder string) (standing, error) {
 	return s, nil
 }
 
-// heldElsewhere says whether another controller than that of the queue may still
-// run the campaign. One of this machine whose process has ended does not.
+// heldElsewhere says whether a controller other than that of the queue may still run the
+// campaign. A controller on this machine whose process has ended does not.
 func (s standing) heldElsewhere(queue string) bool {
 	h := s.Holder
 	if h == nil || h.Controller == queue || len(s.Missing) == 0 {
@@ -158,8 +158,8 @@ func (s standing) heldElsewhere(queue string) bool {
 	return err != nil || h.Place != here || s.holderLives()
 }
 
-// holderLives says whether the controller that ran the campaign last is a process of this
-// machine that runs.
+// holderLives says whether the controller that last ran the campaign is a running process
+// of this machine.
 func (s standing) holderLives() bool {
 	h := s.Holder
 	here, err := procs.Place()
@@ -172,8 +172,8 @@ func (s standing) done() string {
 	return shot.counts()
 }
 
-// ask asks the Temporal server, where one answers, what it knows of the campaign,
-// and says what run would do.
+// ask asks the Temporal server, when one answers, what it knows of the campaign, and sets
+// what run would do.
 func (s *standing) ask(ctx context.Context, shared *campaignCommand) error {
 	stateDir, err := shared.dir()
 	if err != nil {
@@ -209,7 +209,7 @@ func (s *standing) ask(ctx context.Context, shared *campaignCommand) error {
 	return s.askRunning(ctx, session, info.GetTaskQueue(), own)
 }
 
-// askRunning asks about a campaign that runs, for the controller of a queue; own is
+// askRunning asks about a running campaign. queue is the queue of its controller, and own
 // that of this state folder's.
 func (s *standing) askRunning(ctx context.Context, session *session, queue, own string) error {
 	input, err := session.input(ctx, s.Campaign)
@@ -237,7 +237,7 @@ func (s *standing) askRunning(ctx context.Context, session *session, queue, own 
 	return nil
 }
 
-// left is what run does about what is missing.
+// left says what run does about the missing trials.
 func (s standing) left() string {
 	if len(s.Missing) == 0 {
 		return "writes the summary: nothing is missing"
@@ -245,7 +245,7 @@ func (s standing) left() string {
 	return fmt.Sprintf("goes on with the %d trials that are missing", len(s.Missing))
 }
 
-// print prints it for people.
+// print shows the standing to people.
 func (s standing) print(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "campaign %s in %s, begun %s\n", s.Campaign, s.Folder, s.Begun.Local().Format(time.DateTime))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -265,7 +265,7 @@ func (s standing) print(ctx context.Context, out io.Writer) error {
 	return w.Flush()
 }
 
-// ranges writes ascending numbers short: 1, 4-7.
+// ranges formats ascending numbers briefly: 1, 4-7.
 func ranges(numbers []int) string {
 	if len(numbers) == 0 {
 		return "nothing"

@@ -17,7 +17,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// runOptions are the command line of run.
+// runOptions are the arguments of run.
 type runOptions struct {
 	campaignCommand
 	dataDir string
@@ -26,7 +26,7 @@ type runOptions struct {
 	asJSON  bool
 	// takeOver goes on with a campaign that another controller ran last.
 	takeOver bool
-	// ordinary has the steps of simulated trials run as those of real ones.
+	// ordinary runs the steps of simulated trials like those of real ones.
 	ordinary bool
 }
 
@@ -61,22 +61,22 @@ failed, was cancelled, or left no valid trial, 2 bad input, 130 Ctrl-C.`,
 	return cmd
 }
 
-// request is a campaign that is to be run.
+// request is a campaign to be run.
 type request struct {
 	spec     *campaign.Spec
 	yaml     []byte
-	files    map[string][]byte // Iometer's, by their names in the campaign file
-	folder   string            // where the file's relative paths start
+	files    map[string][]byte // Iometer's files, by their names in the campaign file
+	folder   string            // the folder that relative paths in the file start from
 	trials   []campaign.Trial
 	estimate campaign.Estimate
 	dataDir  string // absolute
 	// dataGiven says that the command line named the data folder.
 	dataGiven bool
-	// owns is that of wanted.
+	// owns becomes wanted.owns.
 	owns func(owner string) bool
 }
 
-// wanted is what the campaign wants of its testbeds.
+// wanted is what the campaign needs of its testbeds.
 func (r *request) wanted() wanted {
 	disk := r.spec.Disk
 	want := wanted{trials: r.trials, diskBytes: int64(disk.SizeMiB) << 20, owns: r.owns}
@@ -86,7 +86,7 @@ func (r *request) wanted() wanted {
 	return want
 }
 
-// loadRequest reads a campaign file; what is wrong with it is bad input.
+// loadRequest reads a campaign file; any error in it is bad input.
 func loadRequest(file, dataDir string) (*request, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -107,11 +107,11 @@ func loadRequest(file, dataDir string) (*request, error) {
 	return r, nil
 }
 
-// maxFileBytes is how much of Iometer's files a campaign takes: its workflow
-// carries their texts, and Temporal takes 2 MiB.
+// maxFileBytes is the largest total size of Iometer's files in a campaign: their texts are
+// part of the workflow's input, and Temporal takes 2 MiB.
 const maxFileBytes = 512 << 10
 
-// read reads one of Iometer's files and keeps its text for the campaign's workflow.
+// read reads one of Iometer's files, and keeps its text for the campaign's workflow.
 func (r *request) read(name string) ([]byte, error) {
 	path := r.path(name)
 	text, err := os.ReadFile(path)
@@ -129,7 +129,7 @@ func (r *request) read(name string) ([]byte, error) {
 	return text, nil
 }
 
-// path is that of a file that the campaign file names.
+// path is the path of a file that the campaign file names.
 func (r *request) path(name string) string {
 	if filepath.IsAbs(name) {
 		return name
@@ -137,14 +137,14 @@ func (r *request) path(name string) string {
 	return filepath.Join(r.folder, name)
 }
 
-// neededBytes is the disk space that the dataset needs, and what is to be left.
+// neededBytes is the disk space that the dataset needs, plus what must stay free.
 func (r *request) neededBytes() int64 {
 	return r.estimate.Bytes + int64(r.spec.Limits.MinFreeMiB)<<20
 }
 
-// sha256 is that of the campaign file; where it names files of Iometer's, that
-// of its text and, in the order of their names, of each "name sha256" in a line
-// of its own.
+// sha256 is the hash of the campaign file. When the file names files of Iometer's, it is
+// the hash of the campaign file's text followed by a line "name sha256" for each of them,
+// in the order of their names.
 func (r *request) sha256() string {
 	text := slices.Clone(r.yaml)
 	for _, name := range slices.Sorted(maps.Keys(r.files)) {
@@ -154,7 +154,7 @@ func (r *request) sha256() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// input is what the campaign's workflow is started with.
+// input is the input that the campaign's workflow is started with.
 func (r *request) input(beds []laneBed) workflows.CampaignInput {
 	input := workflows.CampaignInput{Name: r.spec.Name, SpecYAML: string(r.yaml), SpecSHA256: r.sha256(), Files: r.files, DataDir: r.dataDir}
 	for _, bed := range beds {
@@ -163,8 +163,8 @@ func (r *request) input(beds []laneBed) workflows.CampaignInput {
 	return input
 }
 
-// trialEstimate is what the plan says one trial takes; 0 when the campaign
-// file is of another version and not understood.
+// trialEstimate is how long one trial takes according to the plan; 0 when the campaign file
+// is of another version and cannot be parsed.
 func trialEstimate(input workflows.CampaignInput) time.Duration {
 	spec, err := campaign.Parse(input.Name, []byte(input.SpecYAML), campaign.FromTexts(input.Files))
 	if err != nil {

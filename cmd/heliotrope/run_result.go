@@ -29,7 +29,7 @@ func (s *session) result(shot snapshot, input workflows.CampaignInput) result {
 		Progress: shot.Status.Progress, Dataset: folder, Summary: filepath.Join(folder, dataset.SummaryFile), UI: s.ui}
 }
 
-// exit is the exit code that the result means, nil for success.
+// exit is the exit code for the result; nil for success.
 func (r result) exit() error {
 	if r.Outcome == outcomeCompleted && r.Progress.Verdicts[trial.Valid] > 0 {
 		return nil
@@ -37,8 +37,8 @@ func (r result) exit() error {
 	return exitCode(exitFailure)
 }
 
-// printResult shows the result, and the summary of the dataset. A dataset that
-// cannot be read does not hide how the campaign ended.
+// printResult shows the result, and the summary of the dataset. Even when the dataset
+// cannot be read, it shows how the campaign ended.
 func printResult(out io.Writer, r result, asJSON bool) error {
 	if asJSON {
 		if err := printJSON(out, r); err != nil {
@@ -64,7 +64,7 @@ func printResult(out io.Writer, r result, asJSON bool) error {
 	return r.exit()
 }
 
-// printSummary prints the table that the report begins with.
+// printSummary prints the tables of the campaign's summary.
 func printSummary(out io.Writer, folder string) error {
 	read, err := summary.Read(folder)
 	if err != nil {

@@ -25,18 +25,18 @@ import (
 	"heliotrope/workflows"
 )
 
-// hosts is the check of real testbeds.
+// hosts checks real testbeds.
 var hosts = hostCheck{limit: hostsLimit, connect: func(inv *inventory.Inventory) (checkedBed, error) { return testbed.Connect(inv) }}
 
-// start makes the campaign run: it attaches to one that runs already, or
-// checks everything and starts it. There is one way to either, whatever ran
-// before: the server answers first, and then is asked for the campaign.
+// start makes the campaign run: it attaches to a campaign that is running already, or
+// checks everything and starts it. Whatever ran before, the order is the same: first the
+// server must answer, and then it is asked for the campaign.
 func (o *runOptions) start(ctx context.Context, r *request, progress func(string)) (*session, error) {
 	stateDir, err := o.dir()
 	if err != nil {
 		return nil, err
 	}
-	// Before anything is started for it.
+	// This is checked before anything is started.
 	if err := writable(r.dataDir); err != nil {
 		return nil, usageError{fmt.Errorf("data folder %s: %w", r.dataDir, err)}
 	}
@@ -51,8 +51,8 @@ func (o *runOptions) start(ctx context.Context, r *request, progress func(string
 	return session, nil
 }
 
-// withoutServer adds to why no server answers what else stands in the way.
-// Whether the campaign runs is not known, and so nothing is said of its data.
+// withoutServer adds other problems to the reason why no server answers. It says nothing
+// about the campaign's data, because it is not known whether the campaign is running.
 func (o *runOptions) withoutServer(ctx context.Context, r *request, why error) error {
 	if ctx.Err() != nil {
 		return why
@@ -64,8 +64,8 @@ func (o *runOptions) withoutServer(ctx context.Context, r *request, why error) e
 	return found.err()
 }
 
-// lockRuns keeps another run from starting a campaign at the same time: both
-// would find the testbed free.
+// lockRuns keeps another run from starting a campaign at the same time: both would find the
+// testbed free.
 func lockRuns(ctx context.Context, stateDir string) (unlock func(), err error) {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
@@ -77,7 +77,7 @@ func lockRuns(ctx context.Context, stateDir string) (unlock func(), err error) {
 	return func() { _ = lock.Unlock() }, nil
 }
 
-// startOn attaches to the campaign or starts it.
+// startOn attaches to the campaign, or starts it.
 func (o *runOptions) startOn(ctx context.Context, s *session, stateDir string, r *request, progress func(string)) error {
 	unlock, err := lockRuns(ctx, stateDir)
 	if err != nil {
@@ -91,8 +91,8 @@ func (o *runOptions) startOn(ctx context.Context, s *session, stateDir string, r
 	return o.startNew(ctx, s, r, progress)
 }
 
-// startNew checks everything and starts the campaign. All that stands in the
-// way is reported at once, before a host is touched.
+// startNew checks everything and starts the campaign. It reports all problems at once,
+// before it touches a host.
 func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progress func(string)) error {
 	var found findings
 	r.owns = ownsFor(s.queue, r.spec.Name, o.takeOver)
@@ -119,7 +119,7 @@ func (o *runOptions) startNew(ctx context.Context, s *session, r *request, progr
 	return s.startCampaign(ctx, r.input(site.beds))
 }
 
-// attach tells whether the campaign runs already, from the same file. One of
+// attach says whether the campaign is running already, from the same file. A campaign with
 // the same name and another file is bad input.
 func (o *runOptions) attach(ctx context.Context, s *session, r *request, progress func(string)) (bool, error) {
 	name := r.spec.Name
@@ -147,10 +147,10 @@ func (o *runOptions) attach(ctx context.Context, s *session, r *request, progres
 		return false, s.takeOver(ctx, name, info, progress)
 	}
 	progress(fmt.Sprintf("campaign %s runs already; its data go to %s", name, input.DataDir))
-	return true, nil // its testbed is raised before each of its trials
+	return true, nil // its testbed is started before each of its trials
 }
 
-// sameFolder says whether two paths lead to one folder.
+// sameFolder says whether two paths lead to the same folder.
 func sameFolder(a, b string) bool {
 	if filepath.Clean(a) == filepath.Clean(b) {
 		return true
@@ -160,9 +160,9 @@ func sameFolder(a, b string) bool {
 	return firstErr == nil && secondErr == nil && os.SameFile(first, second)
 }
 
-// goOn tells what of the campaign the data folder holds: what is done is not run
-// again. It refuses the folder of another campaign, and that of a campaign which
-// another controller ran last, unless it is to be taken over.
+// goOn reports which part of the campaign the data folder holds: what is done is not run
+// again. It refuses the folder of another campaign, and the folder of a campaign that
+// another controller ran last, unless the campaign should be taken over.
 func (s *session) goOn(ctx context.Context, r *request, takeOver bool, progress func(string)) error {
 	folder := dataset.CampaignFolder(r.dataDir, r.spec.Name)
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
@@ -196,8 +196,8 @@ func (s *session) goOn(ctx context.Context, r *request, takeOver bool, progress 
 	return nil
 }
 
-// takeOver ends what the server knows of a campaign that another controller ran,
-// so that this one can go on with its dataset. A controller that lives keeps its
+// takeOver ends what the server knows of a campaign that another controller ran, so that
+// this controller can go on with the dataset. A controller that is alive keeps its
 // campaign.
 func (s *session) takeOver(ctx context.Context, name string, info *workflowpb.WorkflowExecutionInfo, progress func(string)) error {
 	living, err := workingFor(ctx, s.client, info.GetTaskQueue(), enumspb.TASK_QUEUE_TYPE_WORKFLOW)
@@ -227,8 +227,8 @@ func (s *session) takeOver(ctx context.Context, name string, info *workflowpb.Wo
 	return nil
 }
 
-// checkFree refuses testbeds that another campaign uses: trials of both would
-// run into each other.
+// checkFree refuses testbeds that another campaign uses: trials of both would disturb each
+// other.
 func (s *session) checkFree(ctx context.Context, name string, inventories []string) error {
 	uses, err := s.usersOf(ctx, name, inventories)
 	problems := []error{err}
@@ -245,8 +245,8 @@ func (u inUse) Error() string {
 	return fmt.Sprintf("testbed %s is in use by campaign %s", u.testbed, u.campaign)
 }
 
-// usersOf tells which running campaigns, but for the named one, use testbeds
-// of those inventories.
+// usersOf are the running campaigns, except the named one, that use testbeds of these
+// inventories.
 func (s *session) usersOf(ctx context.Context, except string, inventories []string) ([]inUse, error) {
 	if len(inventories) == 0 {
 		return nil, nil
@@ -269,8 +269,8 @@ func (s *session) usersOf(ctx context.Context, except string, inventories []stri
 	return uses, nil
 }
 
-// usesAmong tells which of the inventories a campaign's lanes use: also those of
-// testbeds that wait for their turn.
+// usesAmong are the inventories that a campaign's lanes use, including those of testbeds
+// that wait for their turn.
 func usesAmong(lanes []trial.Lane, campaign string, inventories []string) []inUse {
 	var uses []inUse
 	for _, lane := range lanes {
@@ -286,8 +286,8 @@ func usesAmong(lanes []trial.Lane, campaign string, inventories []string) []inUs
 // listedLimit is how long the server may take to list what it has started.
 const listedLimit = 10 * time.Second
 
-// startCampaign starts the campaign's workflow, and returns when the server
-// lists it, so that the next run finds its testbeds in use.
+// startCampaign starts the campaign's workflow. It returns once the server lists the
+// workflow, so that the next run finds its testbeds in use.
 func (s *session) startCampaign(ctx context.Context, input workflows.CampaignInput) error {
 	options := workflows.StartOptions(input, s.queue)
 	options.WorkflowExecutionErrorWhenAlreadyStarted = true
@@ -308,6 +308,6 @@ func (s *session) startCampaign(ctx context.Context, input workflows.CampaignInp
 		return err == nil && slices.ContainsFunc(campaigns, func(c listedCampaign) bool {
 			return c.Name == input.Name && (c.Outcome == outcomeRunning || !c.Started.Before(began))
 		}), nil
-	}) // it runs, listed or not
+	}) // the workflow runs, listed or not
 	return nil
 }

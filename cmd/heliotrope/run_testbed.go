@@ -14,13 +14,12 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// site is what a campaign is to run on.
+// site is the testbeds that a campaign will run on.
 type site struct {
 	beds  []laneBed
 	paths []string // of the inventories, absolute
-	// labs are emulated testbeds, one for each hypervisor of the campaign in the
-	// plan's order. This machine has room for one of them at a time: they take
-	// turns, as one lane.
+	// labs are emulated testbeds, one for each hypervisor of the campaign, in the order of
+	// the plan. This machine has room for only one at a time: they take turns, as one lane.
 	labs []*lab.Lab
 }
 
@@ -48,8 +47,9 @@ func (o *runOptions) site(ctx context.Context, r *request, found *findings) site
 	return site{beds: beds, paths: paths}
 }
 
-// emulatedSite finds the emulated testbeds, up or not. One that is up alone can
-// be looked at with everything else; otherwise that comes when it was started.
+// emulatedSite finds the emulated testbeds, whether they are up or not. When the only one
+// is up, it is checked together with everything else; otherwise it is checked after it was
+// started.
 func (o *runOptions) emulatedSite(ctx context.Context, r *request, found *findings) site {
 	var s site
 	up := false
@@ -90,10 +90,10 @@ func hypervisorsOf(trials []campaign.Trial) []string {
 	return all
 }
 
-// openLab finds the emulated testbed of a hypervisor: that of the name which the
-// user gave, if it has this hypervisor or is yet to be made and this is the
-// campaign's first one; otherwise the one of that name and the hypervisor's.
-// One that was never made has the default options.
+// openLab finds the emulated testbed of a hypervisor. This is the testbed with the name
+// that the user gave, if it has this hypervisor, or does not exist yet and the hypervisor
+// is the campaign's first. Otherwise it is the testbed whose name also has the
+// hypervisor's. A testbed that was never made gets the default options.
 func (o *runOptions) openLab(hypervisor string, first bool) (*lab.Lab, error) {
 	baseDir, err := lab.DefaultDir()
 	if err != nil {
@@ -118,8 +118,8 @@ func (o *runOptions) openLab(hypervisor string, first bool) (*lab.Lab, error) {
 	return l, err
 }
 
-// start has the emulated testbeds up one after the other, looks at the hosts of
-// each, and leaves the first one up.
+// start starts the emulated testbeds one after the other, checks the hosts of each, and
+// leaves the first one up.
 func (s *site) start(ctx context.Context, r *request, found *findings, progress func(string)) error {
 	var all []laneBed
 	for i := len(s.labs) - 1; i >= 0; i-- {
@@ -131,7 +131,7 @@ func (s *site) start(ctx context.Context, r *request, found *findings, progress 
 		all = append(beds, all...)
 	}
 	if len(all) == 0 {
-		return nil // why is among the findings
+		return nil // the reason is among the findings
 	}
 	for _, other := range all[1:] {
 		all[0].lane.Others = append(all[0].lane.Others, other.lane)
@@ -140,8 +140,8 @@ func (s *site) start(ctx context.Context, r *request, found *findings, progress 
 	return nil
 }
 
-// labTurn starts an emulated testbed as `lab up` does, with the options that it
-// was made with, after those that take turns with it were ended.
+// labTurn starts an emulated testbed as `lab up` does, with the options that it was made
+// with. First it ends the testbeds that take turns with it.
 func labTurn(ctx context.Context, l *lab.Lab, all []*lab.Lab, progress func(string)) error {
 	for _, other := range all {
 		if other.Dir == l.Dir || !slices.ContainsFunc(other.Status(ctx).Nodes, func(node lab.NodeStatus) bool { return node.Running }) {
@@ -168,7 +168,7 @@ func labUp(ctx context.Context, l *lab.Lab, progress func(string)) error {
 	return err
 }
 
-// raiseLab has a lane's emulated testbed up before a trial.
+// raiseLab starts a lane's emulated testbed before a trial.
 func raiseLab(ctx context.Context, lane trial.Lane, progress func(string)) error {
 	var all []*lab.Lab
 	for _, one := range append([]trial.Lane{lane}, lane.Others...) {
@@ -187,7 +187,7 @@ func labOf(lane trial.Lane) (*lab.Lab, error) {
 	return lab.Open(filepath.Dir(dir), filepath.Base(dir))
 }
 
-// reviveLab starts the nodes of a lane's emulated testbed that died.
+// reviveLab starts the nodes of a lane's emulated testbed that have died.
 func reviveLab(ctx context.Context, lane trial.Lane, progress func(string)) error {
 	l, err := labOf(lane)
 	if err != nil {

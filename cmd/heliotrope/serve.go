@@ -64,8 +64,8 @@ type serveOptions struct {
 	metrics   string   // host:port
 }
 
-// settings say where the server is: the one that the environment names, or
-// else an embedded one, where it is wanted or was the last time.
+// settings say where the server is: the server that the environment names, or else an
+// embedded one, at the address that is wanted or that it had the last time.
 func (o serveOptions) settings() (temporal.Settings, error) {
 	settings, err := temporal.LoadSettings()
 	if err != nil {
@@ -88,7 +88,8 @@ func (o serveOptions) settings() (temporal.Settings, error) {
 	return settings, nil
 }
 
-// wantedUI is where the embedded server's UI is wanted, or was the last time.
+// wantedUI is the address that is wanted for the embedded server's UI, or the one that it
+// had the last time.
 func (o serveOptions) wantedUI() string {
 	if last := lastServe(o.stateDir); o.uiAddress == "" && last != nil && last.Embedded {
 		return strings.TrimPrefix(last.UI, "http://")
@@ -96,8 +97,8 @@ func (o serveOptions) wantedUI() string {
 	return o.uiAddress
 }
 
-// serve runs the controller until ctx ends. Everything that it started is
-// ended again, in the opposite order.
+// serve runs the controller until ctx ends. It then ends everything that it started, in
+// reverse order.
 func serve(ctx context.Context, options serveOptions, log zerolog.Logger) (err error) {
 	settings, err := options.settings()
 	if err != nil {
@@ -123,7 +124,7 @@ func serve(ctx context.Context, options serveOptions, log zerolog.Logger) (err e
 	return control(ctx, options, told, server, log)
 }
 
-// control runs the controller until ctx ends, and the server for as long. It
+// control runs the controller until ctx ends, and keeps the server running meanwhile. It
 // ends by itself when the server refuses the controller for good.
 func control(ctx context.Context, options serveOptions, told *telling, server *ownedServer, log zerolog.Logger) error {
 	stateDir, settings, ui := options.stateDir, server.now.Settings.WithMetrics(told.sdk()), server.now.UIURL
@@ -156,7 +157,7 @@ func control(ctx context.Context, options serveOptions, told *telling, server *o
 			return err
 		}
 		log.Info().Str("controller", id).Str("temporal", settings.Address).Str("ui", ui).Int("pid", os.Getpid()).Msg("the controller is ready")
-		database := "" // of another server: its own affair
+		database := "" // not known for another server
 		if !settings.Configured() {
 			database = temporal.Database(stateDir)
 		}
@@ -167,8 +168,8 @@ func control(ctx context.Context, options serveOptions, told *telling, server *o
 	})
 }
 
-// prepareServer sees to it that the server knows our search attributes. One that the user
-// named is only asked: whoever administers it runs `heliotrope temporal setup`.
+// prepareServer makes sure that the server knows our search attributes. A server that the
+// user named is only asked: its administrator runs `heliotrope temporal setup`.
 func prepareServer(ctx context.Context, c client.Client, settings temporal.Settings) error {
 	if settings.Configured() {
 		return temporal.Check(ctx, c, settings, workflows.SearchAttributes)
@@ -176,8 +177,8 @@ func prepareServer(ctx context.Context, c client.Client, settings temporal.Setti
 	return temporal.RegisterSearchAttributes(ctx, c, settings.Namespace, workflows.SearchAttributes)
 }
 
-// work starts workers, and keeps them until ctx ends or one of them has failed,
-// which is then the error.
+// work starts workers, and keeps them until ctx ends or one of them has failed; that
+// failure is then the error.
 func work(ctx context.Context, start func(failed func(error)) (stop func(), err error), keep func(context.Context) error) error {
 	working, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -193,7 +194,7 @@ func work(ctx context.Context, start func(failed func(error)) (stop func(), err 
 	return err
 }
 
-// startWorkers starts the controller, and what shows that it is there.
+// startWorkers starts the controller, and the worker that shows its presence.
 func startWorkers(c client.Client, id string, serving serveOptions, settings temporal.Settings, told *hooks.Background, log zerolog.Logger, failed func(error)) (stop func(), err error) {
 	own, err := identity(id)
 	if err != nil {
@@ -245,8 +246,8 @@ func announce(stateDir, controller string, settings temporal.Settings, ui string
 	return nil
 }
 
-// workerBinary is the program for measured hosts and guests, which is
-// installed beside this one.
+// workerBinary is the path of the program for measured hosts and guests, which is installed
+// next to this program.
 func workerBinary() string {
 	own, err := os.Executable()
 	if err != nil {

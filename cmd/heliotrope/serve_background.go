@@ -17,16 +17,16 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// serveReadyLimit is how long a serve in the background may take until it is
-// ready: usually some seconds.
+// serveReadyLimit is how long a serve in the background may take until it is ready; usually
+// it takes some seconds.
 const serveReadyLimit = 2 * time.Minute
 
-// goneLimit is how long what was killed may take to be gone: until then it looks as
-// if it ran, and nobody answers.
+// goneLimit is how long a killed process may take to be gone: until then it looks as if it
+// were running, but does not answer.
 const goneLimit = 10 * time.Second
 
-// ensureController connects to the server once that answers, and starts a serve
-// in the background when no controller works for it.
+// ensureController connects to the server once that answers, and starts a serve in the
+// background when no controller works for the server.
 func ensureController(ctx context.Context, stateDir string, progress func(string)) (*session, error) {
 	started := time.Now()
 	var found *session
@@ -49,7 +49,7 @@ func joinController(ctx context.Context, stateDir string, progress func(string))
 	if held {
 		err = awaitServe(ctx, stateDir, nil)
 	}
-	if !held || errors.Is(err, errServeEnded) { // the one that had the lock was just ending
+	if !held || errors.Is(err, errServeEnded) { // the serve that held the lock was just ending
 		if found, err := foreignController(ctx); found != nil || err != nil {
 			return found, err
 		}
@@ -85,8 +85,8 @@ func startController(ctx context.Context, stateDir string, progress func(string)
 	return startServe(ctx, stateDir, []string{program, "serve", "--state-dir", stateDir})
 }
 
-// foreignController connects to the server that the environment names, when a
-// controller on another machine works for it; nil otherwise.
+// foreignController connects to the server that the environment names, when a controller on
+// another machine works for that server; nil otherwise.
 func foreignController(ctx context.Context) (*session, error) {
 	settings, err := temporal.LoadSettings()
 	if err != nil || !settings.Configured() {
@@ -94,7 +94,7 @@ func foreignController(ctx context.Context) (*session, error) {
 	}
 	found, err := dial(ctx, settings, "", "", zerolog.Nop())
 	if err != nil {
-		return nil, nil // starting our own says what is wrong
+		return nil, nil // starting our own reports what is wrong
 	}
 	controllers, err := presentControllers(ctx, found.client)
 	switch {
@@ -111,8 +111,8 @@ func foreignController(ctx context.Context) (*session, error) {
 
 func serveLog(stateDir string) string { return filepath.Join(stateDir, serveLogFile) }
 
-// startServe starts a program that serves, in a session of its own, so that it
-// outlives this process and its terminal, and waits until it is ready.
+// startServe starts a program that serves, in a session of its own so that it outlives this
+// process and its terminal, and waits until it is ready.
 func startServe(ctx context.Context, stateDir string, program []string) error {
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
@@ -152,9 +152,9 @@ func startServe(ctx context.Context, stateDir string, program []string) error {
 // errServeEnded says that a serve ended before it was ready.
 var errServeEnded = errors.New("the controller ended before it was ready")
 
-// awaitServe waits until the serve of a state folder is ready. It returns
-// errServeEnded when that ends before: ended tells of one that we started, and
-// the lock of another.
+// awaitServe waits until the serve of a state folder is ready. It returns errServeEnded
+// when the serve ends before that. ended reports the end of a serve that we started; the
+// lock shows that of another one.
 func awaitServe(ctx context.Context, stateDir string, ended <-chan error) error {
 	limited, cancel := context.WithTimeout(ctx, serveReadyLimit)
 	defer cancel()
@@ -183,9 +183,9 @@ func awaitServe(ctx context.Context, stateDir string, ended <-chan error) error 
 	return err
 }
 
-// logTail is why a program ended, from the end of what was written to its log
-// since that had the size began, on one line: its last message, or else what
-// there is.
+// logTail is the reason why a program ended, on one line: the last message in its log, or
+// otherwise the end of the log. began is the size that the log had before the program wrote
+// to it.
 func logTail(path string, began int64) string {
 	const most = 600
 	text, err := os.ReadFile(path)

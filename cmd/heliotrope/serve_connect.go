@@ -25,7 +25,7 @@ func (c *campaignCommand) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.stateDir, "state-dir", "", "where the controller and the Temporal server keep their state; default: heliotrope/temporal under $XDG_STATE_HOME, or ~/.local/state")
 }
 
-// dir is the state folder, absolute.
+// dir is the absolute path of the state folder.
 func (c *campaignCommand) dir() (string, error) {
 	if c.stateDir == "" {
 		return temporal.DefaultDir()
@@ -33,11 +33,11 @@ func (c *campaignCommand) dir() (string, error) {
 	return filepath.Abs(c.stateDir)
 }
 
-// session is a connection to the Temporal server that keeps the campaigns.
+// session is a connection to the Temporal server with the campaigns.
 type session struct {
 	client client.Client
-	ui     string // URL of its UI; empty when not known
-	queue  string // of the controller that campaigns are started for
+	ui     string // URL of the server's UI; empty when it is not known
+	queue  string // of the controller for which campaigns are started
 }
 
 // open connects to the server.
@@ -53,8 +53,8 @@ func (c *campaignCommand) open(ctx context.Context) (*session, error) {
 	return dial(ctx, settings, stateDir, ui, zerolog.Nop())
 }
 
-// settingsOf is where the server is: the one that the environment names, or
-// else the one of the last serve, which may be running or not.
+// settingsOf says where the server is: the server that the environment names, or else that
+// of the last serve, which may be running or not.
 func settingsOf(stateDir string) (settings temporal.Settings, ui string, err error) {
 	if settings, err = temporal.LoadSettings(); err != nil {
 		return settings, "", err
@@ -74,8 +74,8 @@ func settingsOf(stateDir string) (settings temporal.Settings, ui string, err err
 	return settings, ui, nil
 }
 
-// dial connects to a server that is running. What the SDK has to say of the
-// connection, and of a worker that uses it, goes to log.
+// dial connects to a running server. The SDK's messages about the connection, and about a
+// worker that uses it, go to log.
 func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string, log zerolog.Logger) (*session, error) {
 	if !settings.Configured() {
 		_, err := temporal.Find(ctx, settings, stateDir)
@@ -93,7 +93,7 @@ func dial(ctx context.Context, settings temporal.Settings, stateDir, ui string, 
 	return &session{client: connected, ui: ui, queue: controllerQueue("")}, nil
 }
 
-// input reads what a campaign was started with.
+// input reads the input that a campaign was started with.
 func (s *session) input(ctx context.Context, name string) (workflows.CampaignInput, error) {
 	input, err := campaignInput(ctx, s.client, name)
 	if err != nil {

@@ -10,19 +10,21 @@ import (
 )
 
 const (
-	// leastHeapBytes is how large the controller's heap may become, whatever of it is
-	// in use, before it is collected: a simulated trial allocates 20 MB, and with Go's
-	// default a small heap was collected for each of them. With the stacks and the
-	// program itself the controller stays below 256 MiB.
+	// leastHeapBytes is the size that the controller's heap may reach before it is
+	// collected, however little of it is in use. A simulated trial allocates 20 MB, and
+	// with Go's default a small heap was collected for each trial. Including the stacks and
+	// the program itself, the controller stays below 256 MiB.
 	leastHeapBytes = 128 << 20
-	// looseGCPercent is the most that is not collected of it, in percent of what is in use.
+	// looseGCPercent is the largest value of GOGC that is used: garbage in percent of what
+	// is in use.
 	looseGCPercent = 400
-	// heapEvery is how often what is in use is looked at.
+	// heapEvery is how often the size of what is in use is checked.
 	heapEvery = 5 * time.Second
 )
 
-// gcPercent is what debug.SetGCPercent is to be told with so many bytes in use: as by
-// default, the heap has grown by as much when it is collected, or to leastHeapBytes.
+// gcPercent is the value for debug.SetGCPercent when so many bytes are in use. The heap is
+// collected when it has doubled, as by default, or when it reaches leastHeapBytes,
+// whichever is later, but never above looseGCPercent.
 func gcPercent(inUse uint64) int {
 	const byDefault = 100
 	if inUse == 0 {
@@ -31,8 +33,8 @@ func gcPercent(inUse uint64) int {
 	return max(byDefault, min(looseGCPercent, int(leastHeapBytes*100/inUse)-100)) //nolint:gosec // of MB
 }
 
-// collectSeldom has the process collect its heap by gcPercent until stop, unless the
-// environment says how (GOGC).
+// collectSeldom has the process collect its heap according to gcPercent until stop is
+// called, unless GOGC is set in the environment.
 func collectSeldom() (stop func()) {
 	if os.Getenv("GOGC") != "" {
 		return func() {}

@@ -14,9 +14,9 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// failOrphans fails the activities that a controller's process was at when it was
-// killed, so that they are tried again now, and not when they have been silent for
-// as long as a living one may be. Nobody but the caller is that controller.
+// failOrphans fails the activities that a controller's process was running when it was
+// killed, so that they are retried now instead of after their heartbeat time-outs. The
+// caller must be the only process of that controller.
 func failOrphans(ctx context.Context, c client.Client, namespace, id string, log zerolog.Logger) error {
 	request := &workflowservice.ListWorkflowExecutionsRequest{
 		Query: fmt.Sprintf("ExecutionStatus = 'Running' AND TaskQueue = '%s'", controllerQueue(id))}

@@ -12,17 +12,16 @@ import (
 // serverStopLimit is how long the server may take to end.
 const serverStopLimit = 30 * time.Second
 
-// ownedServer is the Temporal server of a serve: an embedded one, which is
-// started again whenever it ends, or one that the user named, which is not
-// touched.
+// ownedServer is the Temporal server of a serve: either an embedded one, which is started
+// again whenever it ends, or one that the user named, which is left alone.
 type ownedServer struct {
 	now     *temporal.Server
 	options temporal.ServerOptions
 }
 
-// ownServer finds or starts the server. The caller holds the lock of the state
-// folder, so an embedded server that runs there was left by a serve that was
-// killed: it is ended and started anew, because only a child can be watched.
+// ownServer finds or starts the server. The caller holds the lock of the state folder, so
+// an embedded server that is running there was left behind by a serve that was killed: it
+// is ended and started again, because only a child process can be watched.
 func ownServer(ctx context.Context, options temporal.ServerOptions) (*ownedServer, error) {
 	server, err := temporal.Ensure(ctx, options)
 	if err == nil && !server.Started && server.PID != 0 {
@@ -34,12 +33,12 @@ func ownServer(ctx context.Context, options temporal.ServerOptions) (*ownedServe
 	if err != nil {
 		return nil, err
 	}
-	// Wherever it and its UI are now, they stay there.
+	// The server and its UI keep the addresses that they have now.
 	options.Settings, options.UIAddress = server.Settings, strings.TrimPrefix(server.UIURL, "http://")
 	return &ownedServer{now: server, options: options}, nil
 }
 
-// restartPause is between two tries to start the server again.
+// restartPause is the pause between two tries to start the server again.
 const restartPause = 5 * time.Second
 
 // keep starts the server again whenever it ends, until ctx ends.
@@ -63,7 +62,7 @@ func (s *ownedServer) keep(ctx context.Context) {
 	}
 }
 
-// stop ends the server if it is ours.
+// stop ends the server, if it is ours.
 func (s *ownedServer) stop(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, serverStopLimit)
 	defer cancel()

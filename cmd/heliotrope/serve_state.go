@@ -17,23 +17,22 @@ import (
 	"heliotrope/internal/procs"
 )
 
-// serveState is what a `heliotrope serve` tells about itself, in serve.json in
-// its state folder. The file stays when the serve ends, so that the next one
-// listens where that did: it runs only while the lock beside the file is held.
+// serveState is what a `heliotrope serve` says about itself, in serve.json in its state
+// folder. The file stays when the serve ends, so that the next serve listens at the same
+// addresses. A serve is running only while the lock next to the file is held.
 type serveState struct {
-	// PID is the process that is ready; 0 when the one that has the lock is not
-	// yet: the rest is of the serve before it.
+	// PID is the process that is ready. It is 0 when the process that holds the lock is not
+	// ready yet: then the other fields are those of the serve before it.
 	PID int `json:"pid"`
-	// StartTicks is when the process started, in clock ticks since the
-	// machine's boot (field 22 of /proc/PID/stat): a process ID is used again,
-	// both together are not.
+	// StartTicks is when the process started, in clock ticks since the machine's boot
+	// (field 22 of /proc/PID/stat): process IDs are reused, but never with the same start.
 	StartTicks uint64    `json:"start_ticks"`
 	Controller string    `json:"controller"` // its identity
 	Version    string    `json:"version"`
 	Address    string    `json:"address"`  // of the Temporal server
-	Embedded   bool      `json:"embedded"` // the server is its own
+	Embedded   bool      `json:"embedded"` // the server is an embedded one of this serve
 	Namespace  string    `json:"namespace"`
-	CodecKeys  string    `json:"codec_keys,omitempty"` // path of the keys by which payloads are encrypted
+	CodecKeys  string    `json:"codec_keys,omitempty"` // path of the keys with which payloads are encrypted
 	UI         string    `json:"ui,omitempty"`         // URL of the Temporal UI, where it is known
 	Started    time.Time `json:"started"`
 }
@@ -46,7 +45,7 @@ const (
 	gateKeyFile    = "gate.key" // see gate.LoadKey
 )
 
-// errServing says that another serve has the state folder.
+// errServing says that another serve uses the state folder.
 var errServing = errors.New("already serving")
 
 // lockServe makes this process the only serve of a state folder.
@@ -58,7 +57,7 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 		return nil, err
 	}
 	lock := flock.New(filepath.Join(stateDir, serveLockFile))
-	// Whoever only looks holds the lock for a moment.
+	// Processes that only check hold the lock for a moment.
 	limited, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	locked, err := lock.TryLockContext(limited, 50*time.Millisecond)
@@ -78,9 +77,8 @@ func lockServe(ctx context.Context, stateDir string) (unlock func(), err error) 
 	return nil, fmt.Errorf("lock %s: %w", filepath.Join(stateDir, serveLockFile), err)
 }
 
-// refuseNetwork refuses a state folder on a network's file system: SQLite's
-// write-ahead log does not work there (https://www.sqlite.org/wal.html), and a
-// lock may not hold.
+// refuseNetwork refuses a state folder on a network file system: SQLite's write-ahead log
+// does not work there (https://www.sqlite.org/wal.html), and a lock may not hold.
 func refuseNetwork(stateDir string, fileSystem func(string) (string, error)) error {
 	name, err := fileSystem(stateDir)
 	if err != nil {
@@ -92,8 +90,8 @@ func refuseNetwork(stateDir string, fileSystem func(string) (string, error)) err
 	return nil
 }
 
-// notReady takes back what the serve before has told, but for where it was:
-// whoever waits for the new one waits until that is ready.
+// notReady marks the state of the serve before as not ready, but keeps its addresses: those
+// who wait for the new serve wait until that is ready.
 func notReady(stateDir string) error {
 	last := lastServe(stateDir)
 	if last == nil {
@@ -106,7 +104,7 @@ func notReady(stateDir string) error {
 	return nil
 }
 
-// runningServe finds the serve of a state folder; nil when none runs or it is
+// runningServe finds the serve of a state folder; nil when none is running, or when it is
 // not ready yet.
 func runningServe(stateDir string) (*serveState, error) {
 	held, err := serveLockHeld(stateDir)
@@ -115,12 +113,12 @@ func runningServe(stateDir string) (*serveState, error) {
 	}
 	state := lastServe(stateDir)
 	if state == nil || state.PID == 0 || !state.process().Same() {
-		return nil, nil // it has not told yet
+		return nil, nil // it is not ready yet
 	}
 	return state, nil
 }
 
-// serveLockHeld tells whether a serve has the state folder, ready or not.
+// serveLockHeld says whether a serve uses the state folder, ready or not.
 func serveLockHeld(stateDir string) (bool, error) {
 	path := filepath.Join(stateDir, serveLockFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -137,13 +135,13 @@ func serveLockHeld(stateDir string) (bool, error) {
 	return true, lock.Close()
 }
 
-// process is the serve's, running or not.
+// process is the process of the serve, running or not.
 func (s serveState) process() procs.Process {
 	return procs.Process{PID: s.PID, StartTicks: s.StartTicks}
 }
 
-// lastServe is what the last serve that was ready has told, running or not;
-// nil when there was none, or a crash of the machine has emptied the file.
+// lastServe is the state of the last serve that was ready, running or not; nil when there
+// was none, or when a crash of the machine has emptied the file.
 func lastServe(stateDir string) *serveState {
 	text, err := os.ReadFile(filepath.Join(stateDir, serveStateFile))
 	state := new(serveState)
@@ -153,7 +151,7 @@ func lastServe(stateDir string) *serveState {
 	return state
 }
 
-// write tells others that this serve is ready.
+// write tells other commands that this serve is ready.
 func (s serveState) write(stateDir string) error {
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {

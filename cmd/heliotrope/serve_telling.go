@@ -19,15 +19,15 @@ import (
 	"heliotrope/workers"
 )
 
-// metricsEnv is where metrics are served when no flag says so; also by a serve
-// that run starts.
+// metricsEnv says where metrics are served when no flag does; also for a serve that run
+// starts.
 const metricsEnv = "HELIOTROPE_METRICS"
 
-// hooksFile is the state folder's file with hooks. None is in a campaign file,
-// which must not run commands here.
+// hooksFile is the file with hooks in the state folder. A campaign file cannot have hooks,
+// because it must not run commands on the controller.
 const hooksFile = "hooks.yaml"
 
-// telling is how a controller tells of its campaigns: by hooks and by metrics.
+// telling is how a controller reports on its campaigns: by hooks and by metrics.
 type telling struct {
 	hooks   hooks.Hooks
 	tell    *hooks.Background
@@ -37,7 +37,7 @@ type telling struct {
 	log     zerolog.Logger
 }
 
-// startTelling reads the hooks, and listens for whoever scrapes metrics.
+// startTelling reads the hooks, and listens for requests for metrics.
 func startTelling(options serveOptions, log zerolog.Logger) (*telling, error) {
 	t := &telling{log: log}
 	path := options.hooks
@@ -83,7 +83,7 @@ func (t *telling) serveMetrics(address string) error {
 	return nil
 }
 
-// sdk is told the SDK's figures; nil when nobody asks for them.
+// sdk is the handler for the SDK's figures; nil when nobody asks for metrics.
 func (t *telling) sdk() client.MetricsHandler {
 	if t.metrics == nil {
 		return nil
@@ -91,8 +91,8 @@ func (t *telling) sdk() client.MetricsHandler {
 	return t.metrics.SDK()
 }
 
-// observe looks at the campaigns of the controller's queue, where somebody wants to
-// know, until what it returns is called.
+// observe observes the campaigns of the controller's queue, when there are hooks or
+// metrics, until stop is called.
 func (t *telling) observe(ctx context.Context, c client.Client, queue, database string) (stop func()) {
 	if t.metrics == nil && len(t.hooks.All) == 0 {
 		return func() {}
@@ -107,13 +107,13 @@ func (t *telling) observe(ctx context.Context, c client.Client, queue, database 
 	return func() { cancel(); observing.Wait() }
 }
 
-// close tells nobody any more, and serves no more metrics.
+// close ends the hooks and the metrics.
 func (t *telling) close() {
 	t.tell.Close()
 	if t.metrics == nil {
 		return
 	}
-	_ = t.server.Close() // whoever scrapes comes again
+	_ = t.server.Close() // scrapers ask again
 	t.serving.Wait()
-	_ = t.metrics.Close() // they are in memory only
+	_ = t.metrics.Close() // they are only in memory
 }

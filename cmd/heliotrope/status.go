@@ -61,16 +61,16 @@ long it still takes.`,
 	return cmd
 }
 
-// listedCampaign is a campaign as the server lists it.
+// listedCampaign is a campaign in the server's list.
 type listedCampaign struct {
 	Name    string    `json:"name"`
 	Outcome outcome   `json:"outcome"`
-	Started time.Time `json:"started"` // of its first run: a long campaign continues in several
+	Started time.Time `json:"started"` // start of its first run: a long campaign has several
 	Ended   time.Time `json:"ended,omitzero"`
 }
 
-// startedMemo is where a campaign's workflow keeps when its first run was
-// started, in all of its runs.
+// startedMemo is the memo, in all runs of a campaign's workflow, with the time at which the
+// first run was started.
 const startedMemo = "started"
 
 // startOf is when a campaign was started.
@@ -82,8 +82,8 @@ func startOf(info *workflowpb.WorkflowExecutionInfo) time.Time {
 	return info.GetStartTime().AsTime()
 }
 
-// listCampaigns asks for all campaigns that the server remembers: running ones
-// first, then the newest. Of several with one name, the newest counts.
+// listCampaigns lists all campaigns that the server remembers: running ones first, then the
+// newest. Of several with the same name it lists the newest.
 func listCampaigns(ctx context.Context, c client.Client) ([]listedCampaign, error) {
 	campaigns := []listedCampaign{}
 	request := &workflowservice.ListWorkflowExecutionsRequest{
@@ -141,7 +141,7 @@ func campaignTable(ctx context.Context, out io.Writer, campaigns []listedCampaig
 	return w.Flush()
 }
 
-// showCampaign shows one campaign as it is now.
+// showCampaign shows the current state of one campaign.
 func (s *session) showCampaign(ctx context.Context, out io.Writer, name string, asJSON bool) error {
 	input, err := s.input(ctx, name)
 	if err != nil {

@@ -12,18 +12,19 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// cellCause is how many attempts of a cell were not valid for one cause.
+// cellCause counts the attempts of a cell that were not valid for the same reason.
 type cellCause struct {
 	Cell     string `json:"cell"`
 	Cause    string `json:"cause"`
 	Attempts int    `json:"attempts"`
-	// Last is the last of them, and Reason that one's.
+	// Last is the last of these attempts, and Reason is its reason.
 	Last   string `json:"last"`
 	Reason string `json:"reason"`
 }
 
-// causesByCell says for each cell of a campaign's folder why attempts were not
-// valid. Where the folder cannot be read, as from another machine, it says nothing.
+// causesByCell says for each cell in a campaign's folder why attempts were not valid. When
+// the folder cannot be read, for instance because it is on another machine, it returns
+// nothing.
 func causesByCell(ctx context.Context, folder string) []cellCause {
 	record, err := dataset.Open(ctx, folder, "")
 	if err != nil {
@@ -51,7 +52,7 @@ func countCauses(rows []dataset.Trial) []cellCause {
 	return causes
 }
 
-// causesTable prints them for people.
+// causesTable shows the causes to people.
 func causesTable(out io.Writer, causes []cellCause) error {
 	if len(causes) == 0 {
 		return nil

@@ -22,18 +22,18 @@ import (
 // steerLimit is how long a campaign may take to answer.
 const steerLimit = 30 * time.Second
 
-// steered is an answer of a campaign.
+// steered is a campaign's answer.
 type steered struct {
 	Campaign string `json:"campaign"`
 	Update   string `json:"update"`
-	UpdateID string `json:"update_id"` // the event in campaign_events has it too
+	UpdateID string `json:"update_id"` // the event in campaign_events has the same
 	By       string `json:"by"`
 	Why      string `json:"why"`
 	Answer   string `json:"answer"` // what was done, in one sentence
 }
 
-// steer sends a campaign an update, and waits for its answer. What is refused is bad
-// input: nothing has been changed by it.
+// steer sends an update to a campaign, and waits for its answer. A refused update is bad
+// input: it has changed nothing.
 func steer(ctx context.Context, c client.Client, name, update string, what activities.Steering) (steered, error) {
 	answer := steered{Campaign: name, Update: update, By: what.By, Why: what.Why}
 	id := workflows.CampaignID(name)
@@ -76,15 +76,15 @@ func explainSteer(ctx context.Context, name, update string, err error) error {
 	return fmt.Errorf("%s campaign %s: %w", update, name, err)
 }
 
-// isTimeOut says whether nobody answered in time: the client, or the server on its
-// behalf, gave up waiting.
+// isTimeOut says whether nobody answered in time: the client, or the server on its behalf,
+// gave up waiting.
 func isTimeOut(err error) bool {
 	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
 	var deadline *serviceerror.DeadlineExceeded
 	return errors.As(err, &late) || errors.As(err, &deadline) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// me is who steers: user@machine.
+// me is the person who steers: user@machine.
 func me() string {
 	name, machine := "somebody", "unknown"
 	if current, err := user.Current(); err == nil {
@@ -102,7 +102,7 @@ Who, when and why is kept in the dataset, in its table campaign_events. What can
 is refused in one sentence, and then nothing has changed (exit code 2). In the Temporal
 UI the same is an update of the campaign's workflow, by the same name.`
 
-// command is the command of a steering.
+// command is the command line's command for an update.
 func (s steering) command() *cobra.Command {
 	shared := &campaignCommand{}
 	var what activities.Steering
@@ -148,7 +148,7 @@ func (s steering) command() *cobra.Command {
 	return cmd
 }
 
-// read takes what is behind the campaign's name.
+// read reads the arguments after the campaign's name.
 func (s steering) read(args []string, what *activities.Steering) error {
 	if strings.TrimSpace(what.Why) == "" {
 		return errors.New("--why is missing: the dataset keeps who steered, when and why")

@@ -14,17 +14,17 @@ import (
 	"heliotrope/internal/campaign"
 )
 
-// steering is a command that steers a campaign: an update of the campaign's workflow,
-// by the same name.
+// steering is a command that steers a campaign, with an update of the same name to the
+// campaign's workflow.
 type steering struct {
 	update, short, long string
-	args                string   // behind NAME
-	examples            []string // behind NAME
+	args                string   // arguments after NAME
+	examples            []string // what follows NAME in the examples
 	flags               func(cmd *cobra.Command, what *activities.Steering)
-	fill                func(args []string, what *activities.Steering) error // nil: there are no args
+	fill                func(args []string, what *activities.Steering) error // nil: there are no arguments
 }
 
-// none is what takes away the rule, or the time, that holds.
+// none is the argument that removes the current rule or time.
 const none = "none"
 
 // newSteering are the commands that steer a campaign.
@@ -51,7 +51,7 @@ func laneArg(args []string, what *activities.Steering) error {
 	return nil
 }
 
-// laneSteering is about what a lane does.
+// laneSteering are the commands about what a lane does.
 var laneSteering = []steering{
 	{
 		update: activities.SteerPause, short: "Begin no more trials, until resume",
@@ -105,7 +105,7 @@ func timesFlag(cmd *cobra.Command, what *activities.Steering) {
 	cmd.Flags().IntVar(&what.Times, "times", 1, fmt.Sprintf("how often, 1 to %d", campaign.MaxTimes))
 }
 
-// planSteering is about which trials are run.
+// planSteering are the commands about which trials are run.
 var planSteering = []steering{
 	{
 		update: activities.SteerSkip, args: "TRIAL|CELL", short: "Do not run a trial, or what is left of a cell",
@@ -151,7 +151,7 @@ others, in blocks of their own. The hosts are not asked whether they can.`,
 	},
 }
 
-// cellsOf reads the text of a file, - is standard input.
+// cellsOf reads the text of a file; - stands for standard input.
 func cellsOf(path string, stdin io.Reader) (string, error) {
 	in := stdin
 	if path != "-" {
@@ -172,7 +172,7 @@ func cellsOf(path string, stdin io.Reader) (string, error) {
 	return string(text), nil
 }
 
-// endSteering is about when a campaign ends.
+// endSteering are the commands about when a campaign ends.
 var endSteering = []steering{
 	{
 		update: activities.SteerStop, args: "RULE", short: "Change the rule by which a campaign stops by precision",
@@ -219,7 +219,8 @@ shared as they were planned.`,
 	},
 }
 
-// timeOf reads a time as people write it: with its zone, of here, or from now on.
+// timeOf parses a time as people write it: with a time zone, in local time, or as a
+// duration from now.
 func timeOf(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil

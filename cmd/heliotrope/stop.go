@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/poll"
 )
 
-// stopLimit is how long a serve may take to end: its activities get time to
-// come to an end, and then the server.
+// stopLimit is how long a serve may take to end: its activities get time to end, and then
+// the server.
 const stopLimit = 2 * time.Minute
 
 func newStop() *cobra.Command {
@@ -37,7 +37,7 @@ testbed goes on running; ` + "`heliotrope lab down`" + ` stops it.`,
 			if err != nil {
 				return err
 			}
-			// A serve that was killed leaves its server.
+			// A serve that was killed leaves its server running.
 			left, err := temporal.StopEmbedded(cmd.Context(), stateDir)
 			if err != nil {
 				return err
@@ -58,8 +58,8 @@ testbed goes on running; ` + "`heliotrope lab down`" + ` stops it.`,
 	return cmd
 }
 
-// stopServe ends the serve of a state folder and waits until it has. It
-// returns the process that it ended, 0 when there was none.
+// stopServe ends the serve of a state folder, and waits until it has ended. It returns the
+// process that it ended, or 0 when there was none.
 func stopServe(ctx context.Context, stateDir string, limit time.Duration) (pid int, err error) {
 	state, err := runningServe(stateDir)
 	if err != nil {
@@ -77,8 +77,8 @@ func stopServe(ctx context.Context, stateDir string, limit time.Duration) (pid i
 		return 0, fmt.Errorf("find the controller, process %d: %w", state.PID, err)
 	}
 	defer controller.Release() //nolint:errcheck // nothing to lose
-	// The process is held by now: if it is still the one that wrote the file,
-	// the signal cannot reach another one.
+	// We hold the process now: if it is still the process that wrote the file, the signal
+	// cannot reach another one.
 	if !state.process().Same() {
 		return 0, nil // it has just ended
 	}
@@ -93,7 +93,7 @@ func stopServe(ctx context.Context, stateDir string, limit time.Duration) (pid i
 	return state.PID, nil
 }
 
-// awaitServeGone waits until no serve has the state folder.
+// awaitServeGone waits until no serve uses the state folder.
 func awaitServeGone(ctx context.Context, stateDir string) error {
 	return poll.Until(ctx, 50*time.Millisecond, func(context.Context) (bool, error) {
 		held, err := serveLockHeld(stateDir)

@@ -26,10 +26,11 @@ import (
 // sweepBed is a testbed that can be swept.
 type sweepBed interface {
 	Name() string
-	// Ours lists what of the testbed's is on its machines, by machine.
+	// Ours lists what the testbed has left on its machines, by machine.
 	Ours(ctx context.Context) (map[string][]string, error)
 	Leases() owner.Hosts
-	// Forgo lets nothing more be done on hosts of these names, for these reasons.
+	// Forgo prevents anything more from being done on the named hosts, for the given
+	// reasons.
 	Forgo(away map[string]error)
 	Sweep(ctx context.Context) error
 	Close() error
@@ -38,9 +39,9 @@ type sweepBed interface {
 // sweeper is the command sweep.
 type sweeper struct {
 	connect func(*inventory.Inventory) (sweepBed, error)
-	testbed string // the emulated one's name
+	testbed string // name of the emulated testbed
 	yes     bool
-	force   string // the owner whose lease does not count
+	force   string // owner whose lease is ignored
 }
 
 func newSweep() *cobra.Command {
@@ -77,7 +78,8 @@ Exit codes: 0 done, 1 a host could not be asked or something is left, 2 bad inpu
 	return cmd
 }
 
-// run sweeps the testbeds of a file one after the other, past those that cannot be.
+// run sweeps the testbeds of a file one after the other, and skips those that cannot be
+// swept.
 func (s *sweeper) run(ctx context.Context, out io.Writer, file string) error {
 	paths, err := s.inventories(file)
 	if err != nil {
@@ -92,7 +94,8 @@ func (s *sweeper) run(ctx context.Context, out io.Writer, file string) error {
 	return errors.Join(errs...)
 }
 
-// inventories are the paths of the inventories that a file names, or is.
+// inventories are the paths of the inventories that a file names, or of the file itself
+// when it is one.
 func (s *sweeper) inventories(file string) ([]string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -115,8 +118,7 @@ func (s *sweeper) inventories(file string) ([]string, error) {
 	return r.inventories(), nil
 }
 
-// labs are the inventories of the emulated testbeds that a campaign uses and that
-// were made.
+// labs are the inventories of those emulated testbeds of a campaign that were made.
 func (s *sweeper) labs(r *request) ([]string, error) {
 	options := runOptions{testbed: s.testbed}
 	var paths []string
@@ -136,7 +138,7 @@ func (s *sweeper) labs(r *request) ([]string, error) {
 	return paths, nil
 }
 
-// sweep lists what is ours on one testbed, and removes it when that was asked for.
+// sweep lists what is ours on one testbed, and removes it when asked to.
 func (s *sweeper) sweep(ctx context.Context, out io.Writer, file, path string) error {
 	inv, err := inventory.Load(path)
 	if err == nil {
@@ -167,8 +169,8 @@ func (s *sweeper) sweep(ctx context.Context, out io.Writer, file, path string) e
 	return errors.Join(err, askErr)
 }
 
-// remove removes what is ours under a lease of its own, past hosts that cannot be asked
-// for one: they may be another owner's.
+// remove removes what is ours under a lease of its own. It skips hosts that do not answer:
+// they may be leased to another owner.
 func (s *sweeper) remove(ctx context.Context, out io.Writer, bed sweepBed) error {
 	hosts, name := bed.Leases(), ownerOf("sweep")
 	taken, err := hosts.TakeAnswering(ctx, name, owner.Lease, s.force)
@@ -198,7 +200,7 @@ func (s *sweeper) remove(ctx context.Context, out io.Writer, bed sweepBed) error
 	return nil
 }
 
-// list prints what of ours is on a testbed, by host, and counts it.
+// list prints what is ours on a testbed, by host, and counts it.
 func list(ctx context.Context, out io.Writer, bed sweepBed) (count int, err error) {
 	ours, err := bed.Ours(ctx)
 	for _, host := range slices.Sorted(maps.Keys(ours)) {

@@ -80,8 +80,9 @@ Exit codes: 0 all is there, 1 failure, 2 refused.`,
 	return cmd
 }
 
-// retentionFlag is a flag with a time in days, as 90d, or in hours, as 36h. Temporal takes
-// no retention of less than a day (its setting system.namespaceMinRetentionGlobal).
+// retentionFlag is a flag with a time in days, such as 90d, or in hours, such as 36h.
+// Temporal takes no retention of less than a day (its setting
+// system.namespaceMinRetentionGlobal).
 type retentionFlag time.Duration
 
 func (r *retentionFlag) String() string {

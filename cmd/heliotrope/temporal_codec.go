@@ -74,7 +74,7 @@ looks at the UI through a forward of both ports. Ctrl-C or SIGTERM ends it.`,
 	return cmd
 }
 
-// loadKeys reads the codec's keys from a file, or the one that the environment names.
+// loadKeys reads the codec's keys from a file, or from the file that the environment names.
 func loadKeys(path string) (*codec.Keys, error) {
 	if path == "" {
 		path = os.Getenv(temporal.CodecEnv)
@@ -96,7 +96,7 @@ func serveCodec(ctx context.Context, address string, handler http.Handler, log z
 		return usageError{fmt.Errorf("--listen: %w", err)}
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute}
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // a page asks again
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })() // pages ask again
 	log.Info().Str("url", "http://"+listener.Addr().String()).Msg("payloads are decrypted")
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the codec: %w", err)

@@ -46,23 +46,23 @@ Exit codes: 0 all are right, 2 some are not.`,
 	return cmd
 }
 
-// validation is what was found in one campaign file.
+// validation is the result of checking one campaign file.
 type validation struct {
 	File     string           `json:"file"`
 	Valid    bool             `json:"valid"`
 	Name     string           `json:"name,omitempty"`
 	Cells    int              `json:"cells,omitempty"`
-	Trials   int              `json:"trials,omitempty"`   // with a stop rule, at most
+	Trials   int              `json:"trials,omitempty"`   // the most, when there is a stop rule
 	Controls []string         `json:"controls,omitempty"` // of the cells: "none 30s", "pause 5s", "lan"
 	Sentinel string           `json:"sentinel,omitempty"` // its cell's ID
-	Every    int              `json:"every,omitempty"`    // after how many trials the sentinel is run
+	Every    int              `json:"every,omitempty"`    // number of trials after which the sentinel is run
 	Stop     string           `json:"stop,omitempty"`     // the stop rule, in words
-	Warnings []string         `json:"warnings,omitempty"` // of a file that is right: what it asks for cannot end well
-	Problems []strict.Problem `json:"problems"`           // a line of 0 is a problem with no place in the file
+	Warnings []string         `json:"warnings,omitempty"` // about a correct file: what it asks for cannot end well
+	Problems []strict.Problem `json:"problems"`           // a line of 0 means that the problem has no place in the file
 }
 
-// validate checks files. Those that are right are told on standard output,
-// problems on standard error; as JSON, all goes to standard output.
+// validate checks files. It reports correct files on standard output and problems on
+// standard error; as JSON, everything goes to standard output.
 func validate(cmd *cobra.Command, files []string, asJSON bool) error {
 	results := make([]validation, len(files))
 	var wrong []error
@@ -92,8 +92,8 @@ func validate(cmd *cobra.Command, files []string, asJSON bool) error {
 	return usageError{errors.Join(wrong...)}
 }
 
-// validateFile checks a campaign file and the inventories that it names; the
-// error says all that its problems say.
+// validateFile checks a campaign file and the inventories that it names; the error says
+// everything that the result's Problems say.
 func validateFile(file string) (validation, error) {
 	result := validation{File: file, Problems: []strict.Problem{}}
 	r, err := loadRequest(file, "")
@@ -106,7 +106,7 @@ func validateFile(file string) (validation, error) {
 	return result, err
 }
 
-// summarise notes what a campaign would be.
+// summarise sets what the campaign would be.
 func (v *validation) summarise(r *request) {
 	v.Name, v.Trials, v.Warnings = r.spec.Name, len(r.trials), r.warnings()
 	for _, cell := range r.spec.Cells() {
@@ -123,7 +123,7 @@ func (v *validation) summarise(r *request) {
 	}
 }
 
-// String says what a campaign would be: 14 cells, 181 trials; controls: pause 5s.
+// String says what a campaign would be, such as "14 cells, 181 trials; controls: pause 5s".
 func (v validation) String() string {
 	text := cellsAndTrials(v.Cells, v.Trials)
 	if len(v.Controls) > 0 {
@@ -154,7 +154,8 @@ func (r *request) inventories() []string {
 	return paths
 }
 
-// warnings are what a campaign asks for and cannot end well, or does not get.
+// warnings are about what a campaign asks for that cannot end well, or that it does not
+// get.
 func (r *request) warnings() []string {
 	warnings, memoryMiB := slices.Clone(r.spec.Notes), r.guestMemoryMiB()
 	for _, crowded := range r.spec.TooCrowded(memoryMiB) {
@@ -172,9 +173,9 @@ func (r *request) warnings() []string {
 	return warnings
 }
 
-// guestMemoryMiB is the memory of guests of which the campaign file says none, as
-// far as it is known without asking a host: of several inventories the least;
-// 0 when it is not known.
+// guestMemoryMiB is the memory of guests for which the campaign file sets none, as far as
+// it is known without asking a host. Of several inventories it is the smallest; 0 when it
+// is not known.
 func (r *request) guestMemoryMiB() int {
 	if r.spec.Testbed == campaign.TestbedEmulated {
 		return lab.DefaultOptions().GuestMiB
@@ -188,8 +189,8 @@ func (r *request) guestMemoryMiB() int {
 	return least
 }
 
-// problemsOf lists what an error says. What is not about a line of a file is
-// said of the given file.
+// problemsOf lists the problems in an error. Those that are not about a line of a file are
+// reported for the given file.
 func problemsOf(file string, err error) []strict.Problem {
 	if err == nil {
 		return nil
@@ -213,7 +214,7 @@ func cellsAndTrials(cells, trials int) string {
 	return fmt.Sprintf("%d %s, %d %s", cells, plural(cells, "cell"), trials, plural(trials, "trial"))
 }
 
-// plural is a noun as its count wants it.
+// plural is a noun in the number that its count needs.
 func plural(count int, noun string) string {
 	if count == 1 {
 		return noun

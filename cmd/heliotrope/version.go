@@ -14,7 +14,8 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// commit is the commit that the program was built from, set by the linker; empty where nobody said.
+// commit is the commit that the program was built from, set by the linker; empty when it was not
+// set.
 var commit string
 
 func newVersion() *cobra.Command {
@@ -41,18 +42,18 @@ server that its tests run on. Other servers may do, and were not tried.`,
 	return cmd
 }
 
-// versions is what a program is made of, and what it reads and writes.
+// versions says what a program is built from, and which formats it reads and writes.
 type versions struct {
 	Version         string        `json:"version"`
 	Commit          string        `json:"commit,omitempty"` // Git's, in full
 	Go              string        `json:"go"`               // as runtime.Version: go1.26.0
 	Platform        string        `json:"platform"`         // linux/amd64
 	Schemas         schemas       `json:"schemas"`
-	TemporalServers []string      `json:"temporal_servers"` // those that the tests run on
+	TemporalServers []string      `json:"temporal_servers"` // versions that the tests run with
 	Modules         []builtModule `json:"modules"`
 }
 
-// schemas are the versions of the files that the program reads and writes.
+// schemas are the versions of the formats of files that the program reads and writes.
 type schemas struct {
 	Campaign  int    `json:"campaign"`
 	Inventory int    `json:"inventory"`
@@ -66,7 +67,7 @@ type builtModule struct {
 	Sum     string `json:"sum,omitempty"` // as in go.sum: h1: and the base64 of a SHA-256
 }
 
-// madeOf takes modules and Go's version from what the linker wrote into the program.
+// madeOf takes the modules and Go's version from what the linker wrote into the program.
 func madeOf(info *debug.BuildInfo) versions {
 	v := versions{Version: version, Commit: commit,
 		Schemas:         schemas{Campaign: campaign.Version, Inventory: inventory.Version, Dataset: dataset.SchemaVersion},

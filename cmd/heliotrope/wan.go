@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// wan shapes a testbed's WAN by hand; a campaign does it by itself.
+// wan shapes a testbed's WAN by hand; a campaign does that by itself.
 func (c *labCommand) wan() *cobra.Command {
 	var lease time.Duration
 	var names []string
@@ -76,10 +76,10 @@ a campaign holds the path, it is left as it is.`,
 	return cmd
 }
 
-// byHand is the owner of what this command shapes.
+// byHand is the owner of a path that this command shapes.
 const byHand = "heliotrope lab wan"
 
-// sayWhoHolds says of a path that a campaign holds until when, and what to do.
+// sayWhoHolds says, when a campaign holds the path, until when it does and what to do.
 func sayWhoHolds(err error, now time.Time) error {
 	var held *wan.HeldError
 	if !errors.As(err, &held) {

@@ -42,11 +42,11 @@ when it failed or no trial was valid, 130 after Ctrl-C.`,
 	return cmd
 }
 
-// pollInterval is how often a watched campaign is asked.
+// pollInterval is how often a watched campaign is queried.
 const pollInterval = time.Second
 
-// follow shows a campaign until it ends, and then its result. The progress
-// goes to standard error, the result to standard output.
+// follow shows a campaign until it ends, and then its result. The progress goes to standard
+// error, and the result to standard output.
 func (s *session) follow(cmd *cobra.Command, name string, asJSON bool) error {
 	ctx, errs := cmd.Context(), cmd.ErrOrStderr()
 	input, err := s.input(ctx, name)
@@ -67,10 +67,10 @@ func (s *session) follow(cmd *cobra.Command, name string, asJSON bool) error {
 	return printResult(cmd.OutOrStdout(), s.result(shot, input), asJSON)
 }
 
-// watch shows a campaign's progress until it ends, and returns the last of it.
-// A server that does not answer is asked again for as long as it takes.
+// watch shows a campaign's progress until it ends, and returns the last snapshot. When the
+// server does not answer, it keeps asking.
 func watch(ctx context.Context, ask func(context.Context) (snapshot, error), show display, interval time.Duration) (snapshot, error) {
-	away := "" // why nobody answers, as it was said
+	away := "" // why nobody answers, as reported last
 	var shot snapshot
 	err := poll.Until(ctx, interval, func(ctx context.Context) (bool, error) {
 		var err error
@@ -97,12 +97,12 @@ func watch(ctx context.Context, ask func(context.Context) (snapshot, error), sho
 		return false, nil
 	})
 	if err != nil && ctx.Err() != nil {
-		return shot, context.Canceled // whatever the cause, as a signal
+		return shot, context.Canceled // whatever the cause was, for instance a signal
 	}
 	return shot, err
 }
 
-// sayOnce says what is wrong when nothing has been said since all was well.
+// sayOnce reports a problem, unless one was reported since everything was well.
 func sayOnce(show display, said, text string) string {
 	if said == "" {
 		show.note(text)
@@ -115,7 +115,7 @@ func sayDetached(ctx context.Context, out io.Writer, name string) {
 		"  come back:  %s\n  end it:     %s\n", name, advice(ctx, "watch", name), advice(ctx, "cancel", name))
 }
 
-// explainMissing says which campaign there is none of.
+// explainMissing says which campaign does not exist.
 func explainMissing(ctx context.Context, err error, name string) error {
 	if errors.Is(err, errNoCampaign) {
 		return usageError{fmt.Errorf("no campaign %q on this Temporal server: %s lists them", name, hint(ctx, "status"))}
