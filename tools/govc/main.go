@@ -1,7 +1,8 @@
-// Command govc is govmomi's own client of a vCenter, the commands of its package
-// cli, in the version that the programs use: a client that is not ours for the lab's
-// vCenter. The module govc itself is not served by the Go module proxy. It has a
-// module of its own so that the main one keeps only what the programs need.
+// Command govc is govmomi's own client of a vCenter, built from the commands in govmomi's
+// package cli in the version that our programs use. It lets tests use the lab's vCenter
+// with a client that is not ours. The Go module proxy does not serve the module govc
+// itself. This command is a module of its own so that the main module has only what the
+// programs need.
 package main
 
 import (

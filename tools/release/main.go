@@ -1,9 +1,9 @@
-// Command release writes the software bill of materials of a release: which programs there are, with their SHA-256, and
-// of which Go modules each was built, as the linker wrote it into the program. The format is CycloneDX 1.6 in JSON
-// (https://cyclonedx.org/docs/1.6/json/). The same programs give the same bytes: the date is SOURCE_DATE_EPOCH's, and there
-// is no serial number.
+// Command release writes the software bill of materials of a release: the programs with their SHA-256, and the Go modules
+// that each was built from, as the linker wrote them into the program. The format is CycloneDX 1.6 in JSON
+// (https://cyclonedx.org/docs/1.6/json/). The same programs give the same bytes: the date is that of SOURCE_DATE_EPOCH, and
+// there is no serial number.
 //
-// It has a module of its own, with nfpm, so that the main one keeps only what the programs need.
+// It is a module of its own, together with nfpm, so that the main module has only what the programs need.
 package main
 
 import (
@@ -31,7 +31,8 @@ func main() {
 	}
 }
 
-// write writes the bill of materials of the arguments: a version, and the programs' files.
+// write writes the bill of materials for its arguments: a version, and the files of
+// programs.
 func write(out io.Writer, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: release VERSION PROGRAM…")
@@ -85,7 +86,7 @@ func billOf(version string, files []string) (*cdx.BOM, error) {
 	return bom, nil
 }
 
-// programOf is a program, with what its file hashes to.
+// programOf describes a program, with the hash of its file.
 func programOf(version, file string) (cdx.Component, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -97,14 +98,15 @@ func programOf(version, file string) (cdx.Component, error) {
 		Hashes: &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: hex.EncodeToString(sum[:])}}}, nil
 }
 
-// goItself is Go's standard library, as a module: go1.26.0 is v1.26.0 of std, as vulnerability databases call it.
+// goItself describes Go's standard library as a module. Vulnerability databases call go1.26.0 version v1.26.0 of
+// module std.
 func goItself(version string) *debug.Module {
-	version, _, _ = strings.Cut(version, " ") // what is behind it are experiments
+	version, _, _ = strings.Cut(version, " ") // experiments may follow the version
 	return &debug.Module{Path: "std", Version: "v" + strings.TrimPrefix(version, "go")}
 }
 
-// moduleOf is a module, by its package URL (https://github.com/package-url/purl-spec). Its property go.sum is the hash that
-// Go's checksum database knows; it is not that of a single file, so it is none of the component's hashes.
+// moduleOf describes a module by its package URL (https://github.com/package-url/purl-spec). Its property go.sum is the
+// hash in Go's checksum database. That is not the hash of a single file, so it is not among the component's hashes.
 func moduleOf(module *debug.Module) cdx.Component {
 	if module.Replace != nil {
 		module = module.Replace
