@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// save-history.mjs UI WORKFLOW_ID FILE: saves the history of a workflow's newest run
-// from the server whose web UI is at UI, for workflows/testdata/histories. Who
-// worked on which machine is left out.
+// save-history.mjs UI WORKFLOW_ID FILE: saves the history of a workflow's newest run, for
+// workflows/testdata/histories, from the server whose web UI is at UI. It leaves out who
+// worked on which machine.
 //
 //   tools/save-history.mjs http://127.0.0.1:8233 trial/kvm/00001 trial-emulated.json
 import { writeFileSync } from "node:fs";
@@ -11,8 +11,8 @@ if (!file) {
   console.error("usage: save-history.mjs UI WORKFLOW_ID FILE");
   process.exit(2);
 }
-// The UI's server passes on Temporal's own API; payloads as they are, so that the
-// SDK can read them.
+// The UI's server passes on Temporal's own API. Payloads are not decoded, so that the SDK
+// can read them.
 const headers = { Accept: "application/json+no-payload-shorthand" };
 const events = [];
 let page = "";

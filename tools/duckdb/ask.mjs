@@ -1,6 +1,6 @@
-// Runs the SQL statement of the standard input in DuckDB, and prints as JSON its columns,
-// each with name and type, and its rows as arrays. Numbers that JSON cannot have exactly,
-// and infinite ones, are texts.
+// Runs the SQL statement from standard input in DuckDB. It prints JSON: the columns, each
+// with name and type, and the rows as arrays. Numbers that JSON cannot hold exactly, and
+// infinite ones, are written as texts.
 //
 // Exit code 1 when the statement is refused.
 import { readFileSync } from "node:fs";

@@ -1,11 +1,11 @@
-// Opens every Parquet file of a data folder's campaigns in DuckDB, compares it
-// with the manifests, and asks a question across all trials.
+// Opens every Parquet file of the campaigns in a data folder in DuckDB, compares it with
+// the manifests, and runs a query across all trials.
 //
 //   node check.mjs DATA_DIR [--sound N [--proven]]
 //
-// With --sound it also wants N trials of each campaign, all of them valid and
-// with I/Os, and nothing left on their hosts. With --proven it also wants that
-// each trial proves itself: see checkProven.
+// With --sound, each campaign must also have N trials that are all valid and have I/Os, and
+// must have left nothing on its hosts. With --proven, each trial must also prove itself:
+// see checkProven.
 //
 // Exit code 0: all agree; 1: they do not, or a file cannot be read; 2: usage.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
 
 const quote = (text) => `'${text.replaceAll("'", "''")}'`;
-// A path in a DuckDB glob means itself.
+// Escapes a path so that a DuckDB glob takes it literally.
 const literal = (path) => path.replace(/[[\]*?]/g, (c) => `[${c}]`);
 
 const problems = [];
@@ -34,7 +34,7 @@ async function checkFile(folder, file, manifest) {
   check(file.path, "number of rows", row.rows, file.rows);
   const [{ rows }] = await query(`SELECT sum(num_rows) AS rows FROM parquet_file_metadata(${source})`);
   check(file.path, "number of rows in the metadata", rows, file.rows);
-  // Statistics that do not agree with the data make a reader skip rows.
+  // Wrong statistics make a reader skip rows.
   for (const { path_in_schema, nulls } of await query(
     `SELECT path_in_schema, sum(stats_null_count) AS nulls FROM parquet_metadata(${source})
      WHERE stats_null_count IS NOT NULL GROUP BY ALL`)) {
@@ -55,12 +55,12 @@ async function checkFile(folder, file, manifest) {
   }
 }
 
-// namesOf says what the table of attempts and their key are called: until schema
-// version 2 they were called trials.
+// namesOf returns the names of the table of attempts and of its key column: before schema
+// version 2 these were called trials.
 const namesOf = (manifest) => (manifest.schema_version === undefined ? { table: "trials", key: "trial" } : { table: "attempts", key: "attempt" });
 
-// acrossTrials counts the I/Os of each cell through the Hive partitions and
-// compares them with what the table of attempts says.
+// acrossTrials counts the I/Os of each cell through the Hive partitions, and compares them
+// with the counts in the table of attempts.
 async function acrossTrials(folder, { table, key }) {
   const attempts = quote(literal(join(folder, `${table}.parquet`)));
   const types = `hive_types = {'rtt_ms': DOUBLE, '${key}': VARCHAR}`;
@@ -76,8 +76,8 @@ async function acrossTrials(folder, { table, key }) {
     FROM seen FULL JOIN told USING (storage, rtt_ms, ${key}) GROUP BY ALL ORDER BY ALL`);
 }
 
-// checkSound wants a number of trials, all as one wishes them, and that each row
-// says on what kind of a testbed it was measured.
+// checkSound checks the number of trials, that all of them are as they should be, and that
+// each row names the kind of testbed on which it was measured.
 async function checkSound(campaign, folder, wanted, kind, { key }) {
   const trials = quote(literal(join(folder, "trials.parquet")));
   const [{ others }] = await query(`SELECT count(*) AS others FROM ${trials} WHERE testbed_kind IS DISTINCT FROM ${quote(kind)}`);
@@ -92,10 +92,9 @@ async function checkSound(campaign, folder, wanted, kind, { key }) {
   }
 }
 
-// checkProven wants that every trial which counts proves itself: the stall by
-// four witnesses where there is one, less those that its testbed does not have, certificates within their tolerance, a
-// ledger that lost nothing, and traffic by class that sums to the interface's own
-// count within 1 %. What controls must show `heliotrope judge` says.
+// checkProven checks that every trial that counts proves itself: four witnesses saw its stall, if it has one, except
+// those that its testbed does not have; its certificates are within their tolerance; its ledger lost nothing; and its
+// traffic by class sums to the interface's own count within 1 %. `heliotrope judge` says what controls must show.
 async function checkProven(campaign, folder, { key }) {
   const table = (name) => quote(literal(join(folder, `${name}.parquet`)));
   const wants = [

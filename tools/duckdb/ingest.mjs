@@ -1,5 +1,5 @@
-// Reads a log of fio with six fields into a Parquet file with zstd, as somebody would who has DuckDB: what
-// tools/bench-ingest compares `heliotrope ingest` with.
+// Reads a fio log with six fields into a Parquet file with zstd, as a user of DuckDB would.
+// tools/bench-ingest compares `heliotrope ingest` with it.
 //
 //   node ingest.mjs LOG PARQUET
 import { DuckDBInstance } from "@duckdb/node-api";

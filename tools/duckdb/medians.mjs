@@ -1,5 +1,5 @@
-// Prints the median and the range, over the valid trials of each cell and direction
-// of a campaign, of what a trial costs and of how sure it is.
+// Prints what a trial takes and how certain its measurements are: median and range over the
+// valid trials of each cell and direction of a campaign.
 //
 //   node medians.mjs CAMPAIGN_FOLDER
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Runs every SQL statement of a Markdown file in DuckDB, in a data folder, and prints
-// the rows as JSON: an array for each statement.
+// Runs every SQL statement of a Markdown file in DuckDB, in a data folder, and prints the
+// rows as JSON: one array for each statement.
 //
 //   node queries.mjs FILE.md DATA_DIR
 //

@@ -1,7 +1,7 @@
-// Runs the SQL of a Markdown file's Python blocks in Polars, in a data folder, and prints
-// the rows as JSON: an array for each block. A block names its tables by
-// `NAME = pl.scan_parquet("PATH")`, and its SQL is between three quotes. The Python around
-// them is not run: this is Polars' build for Node.
+// Runs the SQL in the Python blocks of a Markdown file in Polars, in a data folder, and
+// prints the rows as JSON: one array for each block. A block names its tables by `NAME =
+// pl.scan_parquet("PATH")`, and has its SQL between triple quotes. The Python code around
+// the SQL is not run, because this is the Node build of Polars.
 //
 //   node queries.mjs FILE.md DATA_DIR
 //
