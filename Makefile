@@ -1,4 +1,4 @@
-# What can be done here: make help
+# make help lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,43 +9,44 @@ BIN := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 
-# Which benchmarks of a testbed are run.
+# The benchmarks that make bench-lab runs on a testbed, as a regular expression.
 BENCH ?= .
 
-# How many simulated trials make bench runs, on how many lanes: with their steps as local
-# activities, and as ordinary ones.
+# How many simulated trials make bench runs, and on how many lanes: with their steps as
+# local activities, and as ordinary ones.
 BENCH_LANES ?= 10000 100
 BENCH_ORDINARY ?= 1000 100
 
-# How often make test-faults injects each fault in each phase, and how many faults
-# side by side: they wait more than they work.
+# How often make test-faults injects each fault in each phase, and how many faults it tests
+# at the same time: they wait more than they work.
 FAULT_SEEDS ?= 3
 FAULT_SLOTS ?= 4
 
-# The hypervisor of an emulated testbed that is started here: xen, kvm or vsphere.
+# The hypervisor of an emulated testbed that a target starts: xen, kvm or vsphere.
 HYPERVISOR ?= xen
 
-# What a target tells those that it makes; nothing that the environment has by chance.
+# A target passes these to other targets. Here they are emptied, so that variables of the
+# environment with the same names have no effect.
 CONTROLS :=
 LAB_SKIP :=
 LAB_LEAVE_OUT :=
 VSPHERE :=
 
-# Debian's packages: the testbed, its image, the race detector's compiler, and for
-# the tests a shell of the kind that small hosts have, what carries a migration, what
-# users become root by and what shows them files then, what reads an rpm, what executes
-# the notebooks, a browser for the report, and PostgreSQL, of whose programs make
-# test-production starts a cluster of its own.
+# Debian packages: for the testbed, for its image, and a compiler for the race detector. For
+# the tests: a shell like that of small hosts (busybox), iproute2, socat, which carries
+# migrations, sudo, with which users become root, an SFTP server, which then shows them files,
+# rpm, the programs that execute the notebooks, a browser for the report, and PostgreSQL, with
+# whose programs make test-production starts a cluster of its own.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
 	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server rpm \
 	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium postgresql openssl
 
-# DuckDB, which reads the dataset in the tests.
+# DuckDB, with which tests read the dataset.
 DUCKDB := tools/duckdb/node_modules/.package-lock.json
-# Polars, which runs some of docs/queries.md there.
+# Polars, with which tests run some of the queries in docs/queries.md.
 POLARS := tools/polars/node_modules/.package-lock.json
 
-# The embedded Temporal server: a module of its own, large to compile.
+# The embedded Temporal server: a module of its own that takes long to compile.
 SERVER := $(BIN)/heliotrope-server
 
 # The versions of the tools are pinned in tools/go.mod.
@@ -53,18 +54,18 @@ LINTER := $(BIN)/tools/golangci-lint
 WORKFLOWCHECK := $(BIN)/tools/workflowcheck
 # govmomi's own client of a vCenter: a module of its own.
 GOVC := $(BIN)/tools/govc
-# How many packages to compile at once for the linter: it is large.
+# How many packages of the linter are compiled at once; the linter is large.
 LINTER_JOBS ?= 2
 
-# The folders whose tests need a testbed, those of them with benchmarks, and those
-# with benchmarks that need none.
+# The folders whose tests need a testbed, those of them with benchmarks, and the folders
+# with benchmarks that need no testbed.
 LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build lab$$' . | xargs -r -n1 dirname | sort -u)
 LAB_BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -l '^//go:build lab$$' | xargs -r -n1 dirname | sort -u)
 BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -L '^//go:build ' | xargs -r -n1 dirname | sort -u)
 
-# with_testbed runs $(1) with HELIOTROPE_INVENTORY set: as it is, or to a
-# testbed of its own that is destroyed at the end, whatever the end is. A
-# testbed is in RAM and costs about 3 GiB.
+# with_testbed runs $(1) with HELIOTROPE_INVENTORY set: to its value in the environment, or
+# else to a testbed of its own, which is destroyed at the end, however $(1) ends. A testbed is
+# in RAM, and takes about 3 GiB.
 define with_testbed
 	@if [ -z "$${HELIOTROPE_INVENTORY:-}" ]; then \
 		name="test-$$$$"; \
@@ -80,7 +81,7 @@ define with_testbed
 endef
 
 .PHONY: help
-help: ## show this
+help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: deps
@@ -100,7 +101,7 @@ build: ## build bin/heliotrope and the programs that it starts
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $(BIN)/ ./cmd/...
 
 .PHONY: server
-server: $(SERVER) ## build bin/heliotrope-server, the Temporal server, embedded and in production (some minutes, once)
+server: $(SERVER) ## build bin/heliotrope-server, the Temporal server for both embedded use and production (some minutes, once)
 
 $(SERVER): $(wildcard deploy/devserver/*.go) deploy/devserver/go.mod deploy/devserver/go.sum
 	@echo "building the embedded Temporal server (some minutes, once)"
@@ -111,42 +112,42 @@ $(DUCKDB): tools/duckdb/package.json tools/duckdb/package-lock.json
 	cd tools/duckdb && npm ci --no-audit --no-fund --loglevel=error
 	@touch $(DUCKDB)
 
-# Not npm ci: Polars names optional packages of other machines that were never published.
+# Not npm ci: Polars lists optional packages for other platforms that were never published.
 $(POLARS): tools/polars/package.json tools/polars/package-lock.json
 	cd tools/polars && npm install --no-audit --no-fund --loglevel=error
 	@touch $(POLARS)
 
 .PHONY: demo
-demo: ## the thesis' experiment, small: installs, builds, starts a testbed, migrates (HYPERVISOR=kvm: the quick one)
+demo: ## run a small version of the thesis' experiment: installs, builds, starts a testbed, migrates (HYPERVISOR=kvm: faster)
 	HYPERVISOR=$(HYPERVISOR) tools/demo
 
 .PHONY: test
-test: build server $(DUCKDB) $(POLARS) ## run the unit tests with the race detector; one that is skipped is a failure
+test: build server $(DUCKDB) $(POLARS) ## run the unit tests with the race detector; a skipped test is a failure
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race -timeout 30m ./...
 
 .PHONY: test-faults
-test-faults: build server ## inject every fault in every phase of simulated trials, and print the matrix (FAULT_SEEDS=1: a third of it)
+test-faults: build server ## inject every fault in every phase of simulated trials, and print the matrix (FAULT_SEEDS=1: a third of the runs)
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) $(GO) test ./cmd/heliotrope -run '^TestFaults$$' -v -count=1 -timeout 120m -args -fault-seeds $(FAULT_SEEDS) -fault-slots $(FAULT_SLOTS)
 
 # PRODUCTION=-short: each process is killed once instead of three times.
 PRODUCTION ?=
 
 .PHONY: test-production
-test-production: server ## run two controllers on a Temporal server on PostgreSQL with mutual TLS, and kill each process in the middle (PRODUCTION=-short: once)
+test-production: server ## run two controllers on a Temporal server on PostgreSQL with mutual TLS, and kill each process three times (PRODUCTION=-short: once)
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all --all -race -tags production -timeout 30m -count=1 $(PRODUCTION) -run '^(TestProduction|TestControllersDoNotMeet)$$' ./cmd/heliotrope
 
-# Most tests want any hypervisor: they run on KVM's testbed, which is the quicker
-# one. Xen's keeps what only Xen has, all that watches there, and a migration under
-# load over each storage system. A testbed that HELIOTROPE_INVENTORY names has all
-# tests of its hypervisor. Those of the testbed itself come last: they kill its
-# nodes, which is nothing for real hosts.
+# Most tests need a testbed, but no particular hypervisor: they run on KVM's testbed, which
+# is faster. On Xen's testbed run the tests of what only Xen has, those of the witnesses, and
+# a migration under load over each storage system. On a testbed that HELIOTROPE_INVENTORY
+# names, all tests run that are possible with its hypervisor. The tests of the testbed itself
+# come last: they kill its nodes, which must not happen to real hosts.
 #
-# make test-lab leaves to test-lab-full what it shows elsewhere: on KVM migrations
-# under load and all that watches, which the controls have, and cancelling, which the
-# driver's own tests have; on Xen the migration over iSCSI under load, which is that
-# of TestLabWitnesses. Only there are both engines of the load in one guest, foreign
-# disks at the target for each storage system (make test-lab has one for each driver),
-# the vCenter's tests on real guests, and tools/turns-check.
+# make test-lab leaves to test-lab-full what other tests show. On KVM these are migrations
+# under load and the witnesses, which are part of the controls, and cancelling, which the
+# driver's own tests show; on Xen it is the migration over iSCSI under load, which is part of
+# TestLabWitnesses. Only test-lab-full has both engines of the load in one guest, foreign disks
+# at the target for each storage system (make test-lab has one for each driver), the vCenter's
+# tests on real guests, and tools/turns-check.
 KVM_ELSEWHERE := TestMigrateUnderLoad|TestCancelledMigration|TestLabWitnesses|TestLabForeignDisk|TestLabEngines
 XEN_ELSEWHERE := TestMigrateUnderLoad/iscsi
 ANY_PACKAGES = $(filter-out ./internal/hypervisor/% ./deploy/lab $(LAB_LEAVE_OUT),$(LAB_PACKAGES))
@@ -154,7 +155,7 @@ SKIP = $(if $(LAB_SKIP),-skip '$(LAB_SKIP)')
 LAB_TESTS = GO=$(GO) tools/test-all --all -race -tags lab -timeout 60m -p 1 -count=1
 
 .PHONY: test-lab
-test-lab: build server $(DUCKDB) ## run the tests on testbeds of their own (some minutes of Xen, the rest on KVM) and most of examples/controls.yaml; or all on HELIOTROPE_INVENTORY
+test-lab: build server $(DUCKDB) ## run the tests that need a testbed and most of examples/controls.yaml, on new testbeds (some minutes on Xen, the rest on KVM); or all of it on HELIOTROPE_INVENTORY
 	@if [ -n "$${HELIOTROPE_INVENTORY:-}" ]; then \
 		$(MAKE) --no-print-directory test-lab-all HYPERVISOR="$$(sed -n 's/^hypervisor: //p' "$$HELIOTROPE_INVENTORY")"; \
 	else \
@@ -162,14 +163,14 @@ test-lab: build server $(DUCKDB) ## run the tests on testbeds of their own (some
 	fi
 
 .PHONY: test-lab-full
-test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, Temporal in production, and faults at the lab's vCenter
+test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, make test-production, and faults at the lab's vCenter
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere VSPHERE=--full
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=xen
 	$(MAKE) --no-print-directory test-production
 	tools/turns-check
 
-# In front of a testbed of vsphere is the lab's vCenter. After what is to be shown
-# there the other tests run on the KVM hosts behind it.
+# A vsphere testbed has the lab's vCenter in front of its KVM hosts. After the checks of the
+# vCenter, the other tests run on the KVM hosts behind it.
 BEHIND_VCENTER = tools/vsphere-check $(VSPHERE) && HELIOTROPE_INVENTORY="$$(tools/behind-vcenter)" &&
 
 .PHONY: test-lab-all
@@ -197,23 +198,23 @@ bench: build server $(DUCKDB) ## run the benchmarks that need no testbed, percen
 FUZZTIME ?= 30s
 
 .PHONY: fuzz
-fuzz: ## let each fuzz test look for new inputs (FUZZTIME=5m: each for so long)
+fuzz: ## let each fuzz test look for new inputs (FUZZTIME=5m: for 5 minutes each)
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file name; do \
 		$(GO) test -run '^$$' -fuzz "^$${name#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "$$(dirname "$$file")" < /dev/null || exit 1; \
 	done
 
 .PHONY: release
-release: ## make a deb, an rpm, an SBOM and their checksums in bin/release, the same bytes for everybody (tools/release-check)
+release: ## make a deb, an rpm, an SBOM and their checksums in bin/release, reproducibly (tools/release-check checks that)
 	GO=$(GO) tools/release/build
 
 .PHONY: bench-lab
-bench-lab: build server $(DUCKDB) ## measure a testbed's own speed and whole trials, on a machine that does nothing else (BENCH=Migration: only that)
+bench-lab: build server $(DUCKDB) ## measure a testbed's own speed and whole trials, on a machine that does nothing else (BENCH=Migration: only that benchmark)
 	$(call with_testbed,$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -tags lab -timeout 180m -p 1 -count=1 -v $(LAB_BENCH_PACKAGES) && tools/bench-trials)
 
-# The server's module is loaded with the flags that it is built with: what the
-# build has compiled is used again.
+# The server's module is loaded with the same flags as in its build, so that packages that
+# the build has compiled are used again.
 .PHONY: lint
-lint: $(LINTER) $(WORKFLOWCHECK) ## check the code: golangci-lint, that its rules on imports bite, and that workflows are deterministic
+lint: $(LINTER) $(WORKFLOWCHECK) ## check the code: golangci-lint, that its rules on imports find violations, and that workflows are deterministic
 	$(LINTER) run ./...
 	cd deploy/devserver && CGO_ENABLED=0 GOFLAGS=-trimpath $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 	tools/lint-bites $(LINTER)
