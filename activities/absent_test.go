@@ -33,7 +33,7 @@ type recording struct {
 	hypervisor.Recorder
 }
 
-// TestAbsent: a witness is absent where nobody could tell, and there where somebody
+// TestAbsent: a witness is absent where nobody could observe, and present where somebody
 // could.
 func TestAbsent(t *testing.T) {
 	full := simulated.Open("sim", trial.Ref{Now: time.Unix(1_800_000_000, 0)}, simulated.Faults{})

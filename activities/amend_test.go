@@ -47,8 +47,8 @@ func newSteered(t *testing.T, yaml string) *steeredFolder {
 	return s
 }
 
-// begin begins the campaign, as one does whose database was lost: only the folder knows
-// what was before.
+// begin begins the campaign like one whose database was lost: only the folder knows what
+// was before.
 func (s *steeredFolder) begin(execution, yaml string) {
 	s.t.Helper()
 	s.planner = &activities.Planner{Records: &activities.Records{}}
@@ -92,8 +92,8 @@ func (s *steeredFolder) ran() []int {
 	return nil
 }
 
-// TestAmendRefuses: what cannot be is refused in one line, is not tried again, and
-// leaves no event.
+// TestAmendRefuses: an update that is not possible is refused in one line, is not retried,
+// and leaves no event.
 func TestAmendRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		update string
@@ -131,8 +131,8 @@ func TestAnotherFolder(t *testing.T) {
 	require.Empty(t, s.events())
 }
 
-// TestAmendRepeat: n times more are n more trials in blocks beyond, and the same update
-// twice is one event with one answer.
+// TestAmendRepeat: n more repetitions are n more trials in further blocks, and sending the
+// same update twice gives one event with one answer.
 func TestAmendRepeat(t *testing.T) {
 	s := newSteered(t, steeredYAML)
 	for range 2 {
@@ -148,7 +148,7 @@ func TestAmendRepeat(t *testing.T) {
 		Detail: "3 trials more: numbers 5 to 7, blocks 3 to 5"}, events[0])
 }
 
-// TestAmendNoOther: an update with the ID of another one is refused, and not answered as
+// TestAmendNoOther: an update with the ID of another update is refused, and not answered as
 // if it had been done.
 func TestAmendNoOther(t *testing.T) {
 	s := newSteered(t, steeredYAML)
@@ -164,8 +164,8 @@ func TestAmendNoOther(t *testing.T) {
 	assert.Equal(t, []int{3, 4}, s.ran())
 }
 
-// TestSkippedStaysSkipped when the database is lost, and so do added trials and the
-// rule; nothing but the folder knows of them.
+// TestSkippedStaysSkipped: skipped trials, added trials and the rule survive the loss of
+// the database, because the folder has them.
 func TestSkippedStaysSkipped(t *testing.T) {
 	yaml := steeredYAML[:len(steeredYAML)-len("repetitions: 2\n")] + "stop: {metric: blackout_ms, relative_ci_percent: 10, max: 20}\n"
 	s := newSteered(t, yaml)
@@ -193,9 +193,9 @@ func TestSkippedStaysSkipped(t *testing.T) {
 	}
 }
 
-// TestOrdersOutliveTheDatabase: a campaign that begins anew on its folder has what people
-// told its lanes and have not taken back; a drain and a time end with the campaign too, so
-// that one that was run to its end by them can be run again.
+// TestOrdersOutliveTheDatabase: a campaign that begins again on its folder still has the
+// orders that people gave to its lanes and have not taken back. A drain and a time limit
+// end with the campaign, so that a campaign that they ended can be run again.
 func TestOrdersOutliveTheDatabase(t *testing.T) {
 	s := newSteered(t, steeredYAML)
 	order := func(update string, what activities.Steering) {
@@ -238,7 +238,7 @@ func TestOrdersOutliveTheDatabase(t *testing.T) {
 	require.Empty(t, later.Orders, "it has those of the run before")
 }
 
-// TestOtherUpdatesAreNoted: what concerns lanes is an event, too.
+// TestOtherUpdatesAreNoted: updates that only concern lanes become events, too.
 func TestOtherUpdatesAreNoted(t *testing.T) {
 	s := newSteered(t, steeredYAML)
 	amended, err := s.planner.Amend(t.Context(), activities.AmendInput{Campaign: "steered", DataDir: s.dataDir, ID: "u-1", At: time.Unix(1, 0),
@@ -249,7 +249,7 @@ func TestOtherUpdatesAreNoted(t *testing.T) {
 		Detail: "lane sim-1: paused"}}, s.events())
 }
 
-// TestAmendedAtOnce: of two that repeat at once each has numbers of its own.
+// TestAmendedAtOnce: of two concurrent repeats, each gets trial numbers of its own.
 func TestAmendedAtOnce(t *testing.T) {
 	s := newSteered(t, steeredYAML)
 	var group sync.WaitGroup
@@ -268,8 +268,8 @@ func TestAmendedAtOnce(t *testing.T) {
 	require.True(t, slices.IsSorted(ran))
 }
 
-// TestTakenOver: a controller whose campaign another one has taken over claims nothing of it
-// any more, and writes nothing into its folder.
+// TestTakenOver: a controller whose campaign was taken over by another one claims nothing
+// more of it, and writes nothing into its folder.
 func TestTakenOver(t *testing.T) {
 	s := newSteered(t, steeredYAML)
 	record, err := dataset.Open(t.Context(), dataset.CampaignFolder(s.dataDir, "steered"), s.planned.Dataset)

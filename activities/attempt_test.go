@@ -41,7 +41,7 @@ func call[O any](t *testing.T, activity any, input any) (O, error) {
 	return output, err
 }
 
-// must is call where nothing may go wrong.
+// must is call for activities that must not fail.
 func must[O any](t *testing.T, activity any, input any) O {
 	t.Helper()
 	output, err := call[O](t, activity, input)
@@ -233,7 +233,8 @@ func TestMigrationIsTriedOnce(t *testing.T) {
 	_, err := call[activities.Migrated](t, a.migrator.Migrate, a.migrateInput())
 	wantClass(t, err, fault.Invalid)
 
-	// What a campaign of the same name left long ago is no begun migration.
+	// What an old campaign with the same name left behind does not count as a begun
+	// migration.
 	must[activities.Swept](t, a.testbed.Sweep, activities.SweepInput{Target: a.target})
 	must[activities.Migrated](t, a.migrator.Migrate, a.migrateInput())
 }
@@ -253,8 +254,8 @@ func TestCertifyWantsTheProfile(t *testing.T) {
 	if wire.CauseOf(err) != cause.WANOutOfTolerance {
 		t.Errorf("the cause is %q", wire.CauseOf(err))
 	}
-	// After the trial it is no error of the step: the certificate is a row, and
-	// what the attempt is judged by.
+	// After the trial this is no error of the step: the certificate becomes a row, and the
+	// attempt is judged by it.
 	if after := must[activities.Certified](t, crooked.certifier.Certify, crooked.certifyInput(activities.AfterTrial)); after.Now.IsZero() {
 		t.Errorf("%+v", after)
 	}
@@ -321,8 +322,9 @@ func TestPlanIsNeverWrittenAgain(t *testing.T) {
 func TestTeardownNamesWhatIsLeft(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{})
 	a.before(t)
-	// A state from before in which a host had a setting that it has not now, and something
-	// that an earlier attempt had left. It is known still when the attempt was concluded.
+	// The hosts' state from before: a host had a setting that it does not have now, and
+	// something that an earlier attempt had left. The file stays after the attempt was
+	// concluded.
 	write(t, a.target.WorkFolder()+".before.json", `{"sim-1-store": {"ours": ["an earlier attempt's"], "settings": ["something"]}}`)
 	a.known.Verdict, a.known.Reason = trial.Invalid, "no route"
 	a.conclude(t)
@@ -332,7 +334,7 @@ func TestTeardownNamesWhatIsLeft(t *testing.T) {
 	if torn := input.TornDown; len(torn.Leftovers) != 1 || !torn.Compared {
 		t.Errorf("%+v, want one line", torn)
 	}
-	for range 2 { // whoever was killed before it could tell is called again
+	for range 2 { // an activity that was killed before it could answer is called again
 		must[any](t, a.collector.TornDown, input)
 	}
 	if exists(t, a.target.WorkFolder()+".before.json") {

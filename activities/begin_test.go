@@ -15,8 +15,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestBegunAgain: a migration that failed before anything of the guest was sent
-// is tried again; one that had begun is not, and the next try says how it ended.
+// TestBegunAgain: a migration that failed before anything of the guest was sent is tried
+// again. A migration that had begun is not, and the next try says how it ended.
 func TestBegunAgain(t *testing.T) {
 	full := errors.New("host-b: no space left")
 	for name, test := range map[string]struct {

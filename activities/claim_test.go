@@ -51,7 +51,7 @@ func (p *planned) ref(claimed activities.Claimed) trial.Ref {
 	return trial.Ref{Campaign: "unit", Trial: claimed.Trial, Attempt: claimed.Attempt}
 }
 
-// accept has a claimed trial end so.
+// accept ends a claimed trial with this verdict and cause.
 func (p *planned) accept(t *testing.T, claimed activities.Claimed, verdict trial.Verdict, code cause.Code) {
 	t.Helper()
 	record, err := p.Records.Open(t.Context(), activities.Target{DataDir: p.input.DataDir, Ref: p.ref(claimed), Dataset: p.Dataset})
@@ -63,8 +63,8 @@ func (p *planned) accept(t *testing.T, claimed activities.Claimed, verdict trial
 	require.NoError(t, err)
 }
 
-// TestClaimGoesByTheFolder: what a lane does next follows from the rows alone, up to a
-// look that finds them precise, whatever the other lane is still about.
+// TestClaimGoesByTheFolder: what a lane does next follows only from the rows, until a look
+// finds the results precise, whatever the other lane is still doing.
 func TestClaimGoesByTheFolder(t *testing.T) {
 	p := plan(t)
 	assert.Equal(t, []any{16, 16}, []any{p.Planned.Trials, p.Counts.Total})
@@ -94,7 +94,8 @@ func TestClaimGoesByTheFolder(t *testing.T) {
 	assert.Equal(t, 16, enough.Dataset.Verdicts[trial.Valid])
 }
 
-// TestClaimUsesNoNumberTwice: an attempt that left anything but a row has had its number.
+// TestClaimUsesNoNumberTwice: the number of an attempt that left anything is used, even
+// when it left no row.
 func TestClaimUsesNoNumberTwice(t *testing.T) {
 	p := plan(t)
 	for want := 1; want < 4; want++ {
@@ -109,7 +110,8 @@ func TestClaimUsesNoNumberTwice(t *testing.T) {
 	}
 }
 
-// TestClaimEnds: by time, by another folder in its place, and by what lanes give back.
+// TestClaimEnds: claims end when the time is over and when another folder is in the place;
+// and blocks can be given back.
 func TestClaimEnds(t *testing.T) {
 	p := plan(t)
 	first := p.claim(t, "a")
@@ -132,7 +134,7 @@ func TestClaimEnds(t *testing.T) {
 	wantClass(t, err, fault.Infrastructure)
 }
 
-// TestExpandGoesOn: a newer program, or a second start, finds the campaign as it began.
+// TestExpandGoesOn: a newer program, or a second start, finds the campaign as it was begun.
 func TestExpandGoesOn(t *testing.T) {
 	p := plan(t)
 	p.accept(t, p.claim(t, "a"), trial.Valid, "")
@@ -149,7 +151,7 @@ func TestExpandGoesOn(t *testing.T) {
 	wantClass(t, err, fault.BadInput)
 }
 
-// TestInventoriesAreFrozenWithoutSecrets: what leads to a key is not given away.
+// TestInventoriesAreFrozenWithoutSecrets: the folder does not contain what leads to a key.
 func TestInventoriesAreFrozenWithoutSecrets(t *testing.T) {
 	path := t.TempDir() + "/lab.yaml"
 	write(t, path, "name: lab # ours\nmachines:\n  - {name: host-a, ssh: {address: \"a:22\", key_file: /root/key}}\nvcenters:\n  - name: vc\n    password_from: env:SECRET\n")
@@ -164,8 +166,8 @@ func TestInventoriesAreFrozenWithoutSecrets(t *testing.T) {
 	assert.Contains(t, string(text), "a:22")
 }
 
-// TestTheFolderSaysWhoRunsTheCampaign: whoever is about to run it elsewhere reads there
-// who did so before.
+// TestTheFolderSaysWhoRunsTheCampaign: somebody who is about to run it elsewhere can read
+// in the folder who ran it before.
 func TestTheFolderSaysWhoRunsTheCampaign(t *testing.T) {
 	p := plan(t)
 	folder := dataset.CampaignFolder(p.input.DataDir, "unit")

@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// TestOurWayToTheHostBroke: that the controller lost a host is no failure of the
-// migration.
+// TestOurWayToTheHostBroke: when the controller loses its connection to a host, that is no
+// failure of the migration.
 func TestOurWayToTheHostBroke(t *testing.T) {
 	failed := func(err error) error { return &hypervisor.MigrationError{Name: "guest", From: "a", To: "b", Err: err} }
 	for want, errs := range map[fault.Class][]error{

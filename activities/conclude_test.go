@@ -59,7 +59,7 @@ func TestConcludeTwice(t *testing.T) {
 		t.Error("the raw files are still there")
 	}
 	row := a.row(t)
-	// Whoever was killed before it could tell is called again.
+	// An activity that was killed before it could answer is called again.
 	if second := a.conclude(t); second != first {
 		t.Errorf("the second time %+v, the first time %+v", second, first)
 	}
@@ -87,14 +87,15 @@ func TestConcludeTwice(t *testing.T) {
 	if !logged || advanced == 0 {
 		t.Errorf("the toolstack's log (%v) or the stream's progress (%d) is not among the events %+v", logged, advanced, events)
 	}
-	// What was concluded is not taken back, whatever is said of it now.
+	// A conclusion is not changed, whatever the input says now.
 	a.known.Verdict, a.known.Reason = trial.Skipped, "cancelled"
 	if other := a.conclude(t); other != first {
 		t.Errorf("the same attempt with another input: %+v, the first time %+v", other, first)
 	}
 }
 
-// TestDamagedJournal: it is named and set aside, and the rest is measured.
+// TestDamagedJournal: a damaged journal is reported and set aside, and the rest is
+// measured.
 func TestDamagedJournal(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	path := filepath.Join(a.target.WorkFolder(), "events-0001.arrows")
@@ -121,8 +122,8 @@ func TestDamagedJournal(t *testing.T) {
 	}
 }
 
-// TestAnErrorWithoutALog: a disk that failed at the first I/O is a result, though no
-// line of the log tells of it.
+// TestAnErrorWithoutALog: a disk that failed at the first I/O is a result, even though no
+// line of the log shows it.
 func TestAnErrorWithoutALog(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	if err := os.WriteFile(a.raw(trial.Guest, load.LogFile), nil, 0o600); err != nil {
@@ -189,7 +190,7 @@ func TestConcludeLooksAtWhatWasMeasured(t *testing.T) {
 			if row.Verdict != string(want) || row.Reason != concluded.Reason {
 				t.Errorf("the row says %s %q", row.Verdict, row.Reason)
 			}
-			// Called again, as after a crash, it finds the same.
+			// When it is called again, as after a crash, it finds the same.
 			if again := a.conclude(t); again != concluded {
 				t.Errorf("again: %+v", again)
 			}
@@ -197,8 +198,8 @@ func TestConcludeLooksAtWhatWasMeasured(t *testing.T) {
 	}
 }
 
-// TestConcludeWithoutTheGuest: what the hosts counted up to a failure is kept,
-// and so are raw files that did not come whole.
+// TestConcludeWithoutTheGuest: what the hosts counted before a failure is kept, and so are
+// raw files that were not fetched completely.
 func TestConcludeWithoutTheGuest(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.TargetFailed)
 	a.known.Collected.Machines = a.known.Collected.Machines[1:]
@@ -209,7 +210,7 @@ func TestConcludeWithoutTheGuest(t *testing.T) {
 	if row := a.row(t); row.IORows != nil || row.HistogramRows != nil || row.CounterRows == 0 || exists(t, a.file("io.parquet")) {
 		t.Errorf("%v and %d counters, want counters only", row.IORows, row.CounterRows)
 	}
-	// What was never fetched is not known, and not nothing.
+	// What was never fetched is not known, rather than 0.
 	phases, err := dataset.ReadPhases(dataset.CampaignFolder(a.target.DataDir, "unit"))
 	if err != nil || len(phases) != 3 {
 		t.Fatalf("%d phases, %v", len(phases), err)
@@ -240,8 +241,8 @@ func TestConcludeOfAnAttemptThatNeverBegan(t *testing.T) {
 	}
 }
 
-// TestConcludeWithoutADisk: an attempt whose row cannot be written is tried
-// again, and loses nothing.
+// TestConcludeWithoutADisk: an attempt whose row cannot be written is tried again, and
+// loses nothing.
 func TestConcludeWithoutADisk(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	folder := dataset.CampaignFolder(a.target.DataDir, "unit")
@@ -286,8 +287,8 @@ func TestSummariseNamesWhatIsDamaged(t *testing.T) {
 	}
 }
 
-// TestConcludeAtOnce: an earlier try that was given up may still run beside its second;
-// whoever is first has concluded the attempt.
+// TestConcludeAtOnce: an earlier try that was given up may still run at the same time as
+// its second; the first to finish has concluded the attempt.
 func TestConcludeAtOnce(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	first := a.concludeInput()
@@ -314,8 +315,8 @@ func TestConcludeAtOnce(t *testing.T) {
 	assert.Equal(t, "00007.1.before.json", left[0].Name())
 }
 
-// TestConcludeEndsWithItsContext: who waits for another one that concludes the attempt
-// gives up when he is told to.
+// TestConcludeEndsWithItsContext: a caller that waits for another one that is concluding
+// the attempt gives up when its context ends.
 func TestConcludeEndsWithItsContext(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	unlock, err := dataset.Lock(t.Context(), a.target.WorkFolder()+".lock")

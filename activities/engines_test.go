@@ -25,8 +25,8 @@ func ran(t *testing.T, engine string) *attempt {
 	return a.collected(t).torn(t, trial.Valid)
 }
 
-// TestBothEnginesGiveTheSameTables: but for times, which fio's log has in ms, and
-// what fio does not tell.
+// TestBothEnginesGiveTheSameTables: except for times, which fio's log has in ms, and for
+// values that fio does not report.
 func TestBothEnginesGiveTheSameTables(t *testing.T) {
 	var tables [2][]dataset.IO
 	var beats [2][]dataset.Heartbeat
@@ -63,7 +63,7 @@ func TestBothEnginesGiveTheSameTables(t *testing.T) {
 	assert.False(t, beats[1][len(beats[1])-1].CompletedIOs.Known)
 }
 
-// TestDamagedLogOfBlocks: what is wrong with our own engine's log is told.
+// TestDamagedLogOfBlocks: damage of our own engine's log is reported.
 func TestDamagedLogOfBlocks(t *testing.T) {
 	for name, c := range map[string]struct {
 		file   string
@@ -94,8 +94,8 @@ func TestDamagedLogOfBlocks(t *testing.T) {
 	}
 }
 
-// TestEngineInTheRow holds what the row tells of the load: what each engine knows,
-// and null for what it does not.
+// TestEngineInTheRow checks what the row says about the load: what each engine reports, and
+// null for the rest.
 func TestEngineInTheRow(t *testing.T) {
 	own := ran(t, spec.EngineOwn)
 	own.conclude(t)

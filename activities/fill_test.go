@@ -37,8 +37,8 @@ echo "$4" > progress
 echo "$4 2500"
 `
 
-// TestFillInGuest: what the hypervisor has made, the guest fills, once; what is filled
-// already, or is to have no contents, it leaves alone.
+// TestFillInGuest: the guest fills a disk that the hypervisor has made, once. It leaves
+// alone a disk that is already filled, or that must stay empty.
 func TestFillInGuest(t *testing.T) {
 	bed := guestBed{dir: t.TempDir()}
 	const mebibyte = 1 << 20
@@ -77,7 +77,8 @@ func TestHowTheDiskIsFilled(t *testing.T) {
 	}
 }
 
-// TestRowSaysHowTheDiskWasFilled, and nothing of what an older program began.
+// TestRowSaysHowTheDiskWasFilled: the row says it, except in campaigns that an older
+// program began.
 func TestRowSaysHowTheDiskWasFilled(t *testing.T) {
 	row := func(provisioned Provisioned) account {
 		a := account{input: ConcludeInput{Known: Known{Provisioned: provisioned}}}

@@ -37,7 +37,7 @@ func files(t *testing.T, folder string) map[string]string {
 	return found
 }
 
-// within is call for so long at most.
+// within is call with a time limit.
 func within(t *testing.T, limit time.Duration, activity, input any) error {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
@@ -50,8 +50,8 @@ func within(t *testing.T, limit time.Duration, activity, input any) error {
 	return err
 }
 
-// kept is an attempt in the dataset whose raw files are kept, as they are damaged, with
-// the evidence of it, and what its hosts were left like.
+// kept is an attempt that is in the dataset, with raw files that are kept because they are
+// damaged, with its evidence, and with how its hosts were left.
 func kept(t *testing.T) (*attempt, activities.TornDownInput) {
 	t.Helper()
 	a := newAttempt(t, simulated.Faults{}).collected(t)
@@ -68,8 +68,8 @@ func kept(t *testing.T) (*attempt, activities.TornDownInput) {
 	return a, torn
 }
 
-// TestAConcludedAttemptStays: a workflow that goes on from an old copy of the server's
-// database changes nothing of an attempt that the dataset has, wherever it goes on.
+// TestAConcludedAttemptStays: a workflow that continues from an old copy of the server's
+// database changes nothing of an attempt that is in the dataset, wherever it continues.
 func TestAConcludedAttemptStays(t *testing.T) {
 	a, torn := kept(t)
 	before := files(t, a.target.DataDir)
@@ -110,8 +110,8 @@ func TestAConcludedAttemptStays(t *testing.T) {
 	assert.Empty(t, problems)
 }
 
-// TestADoneTrialIsNotBegunAgain: the workflow of the attempt before was terminated, and it
-// was concluded all the same while the next one began.
+// TestADoneTrialIsNotBegunAgain: the workflow of the previous attempt was terminated, but
+// the attempt was concluded while the next one began.
 func TestADoneTrialIsNotBegunAgain(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{})
 	record, err := dataset.Open(t.Context(), dataset.CampaignFolder(a.target.DataDir, "unit"), "")
@@ -126,8 +126,8 @@ func TestADoneTrialIsNotBegunAgain(t *testing.T) {
 	require.ErrorContains(t, err, "trial 7 has a result")
 }
 
-// TestOneWritesAnAttempt: an earlier try that was given up may still write. Who comes
-// after it waits for its end, and gives up when he is told to.
+// TestOneWritesAnAttempt: an earlier try that was given up may still be writing. The next
+// try waits until it ends, or gives up when its context ends.
 func TestOneWritesAnAttempt(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t)
 	before := files(t, a.target.DataDir)
@@ -143,8 +143,8 @@ func TestOneWritesAnAttempt(t *testing.T) {
 	assert.NoFileExists(t, lock)
 }
 
-// TestAClaimSaysThatTheCampaignRuns: also when its folder says that it has ended, as it
-// does when the server's database is an old copy.
+// TestAClaimSaysThatTheCampaignRuns: even when its folder says that it has ended, which
+// happens when the server's database is an old copy.
 func TestAClaimSaysThatTheCampaignRuns(t *testing.T) {
 	p := plan(t)
 	record, err := p.Records.Open(t.Context(), activities.Target{DataDir: p.input.DataDir, Ref: trial.Ref{Campaign: "unit"}})
@@ -156,7 +156,7 @@ func TestAClaimSaysThatTheCampaignRuns(t *testing.T) {
 		assert.Equal(t, want, state.State)
 	}
 	require.NoError(t, record.SetState(t.Context(), dataset.StateFinished))
-	p.claim(t, "") // asks only what is left
+	p.claim(t, "") // only asks what is left
 	says(dataset.StateFinished)
 	p.claim(t, "a")
 	says(dataset.StateRunning)

@@ -9,8 +9,8 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// TestTooSlowIsNoNonConvergence: a migration that was still in its first round
-// when its limit came never met what the guest wrote meanwhile.
+// TestTooSlowIsNoNonConvergence: a migration that was still in its first round at its limit
+// never had to send what the guest wrote meanwhile.
 func TestTooSlowIsNoNonConvergence(t *testing.T) {
 	for want, progress := range map[cause.Code]hypervisor.Progress{
 		cause.TooSlow:        {SentBytes: 128<<20 - 1, MemoryBytes: 128 << 20},

@@ -19,10 +19,10 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// rest is what is not asked of a programBed.
+// rest is the part of the interface that a programBed does not implement.
 type rest = Machines
 
-// programBed is machines that programs can be put on.
+// programBed has machines on which programs can be installed.
 type programBed struct {
 	rest
 	hosts map[string]remote.Host
@@ -63,8 +63,8 @@ func (away) Name() string { return "host-a" }
 
 func (away) Files(context.Context) (remote.Files, error) { return nil, errors.New("no route to host") }
 
-// TestPrograms: the witness is put on hosts without a worker, too; in the end the testbed
-// is torn down, and a host that is away keeps its programs, and no other host does.
+// TestPrograms: the witness is also installed on hosts without a worker. In the end the
+// testbed is torn down, and only a host that is away keeps its programs.
 func TestPrograms(t *testing.T) {
 	hostB := remotetest.NewFake(t, "host-b")
 	bed := &programBed{hosts: map[string]remote.Host{"host-a": away{}, "host-b": hostB}}
@@ -87,8 +87,8 @@ func TestPrograms(t *testing.T) {
 	require.NotContains(t, hostB.Memory().Paths(), program)
 }
 
-// TestNothingIsLeftOnAModel: a testbed without machines of its own is torn down all the
-// same, whichever attempt has left something there.
+// TestNothingIsLeftOnAModel: a testbed without machines of its own is torn down, too,
+// whichever attempt has left something there.
 func TestNothingIsLeftOnAModel(t *testing.T) {
 	hosts := t.TempDir()
 	open := func(_ context.Context, lane trial.Lane, ref trial.Ref) (testbed.Bed, error) {

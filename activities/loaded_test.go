@@ -33,8 +33,8 @@ func withLog(t *testing.T, access campaign.AccessSpec, log iolog.Account) *accou
 	return a
 }
 
-// TestHistograms holds that what has no single I/Os is in table histograms, on the
-// controller's time base, and in the account of the log.
+// TestHistograms checks that I/Os without entries of their own are in table histograms, on
+// the controller's time base, and in the log's account.
 func TestHistograms(t *testing.T) {
 	at := time.Unix(1_700_000_010, 0)
 	a := withLog(t, campaign.AccessSpec{Engine: spec.EngineOwn}, iolog.Account{IOs: 12, Detail: iolog.DetailHistogram, Histograms: []iolog.Histogram{
@@ -57,7 +57,7 @@ func TestHistograms(t *testing.T) {
 	assert.Nil(t, a.histograms())
 }
 
-// TestFillLoad holds what the row tells of a load that ended with I/Os in flight.
+// TestFillLoad checks what the row says of a load that ended with I/Os in flight.
 func TestFillLoad(t *testing.T) {
 	at := time.Unix(1_700_000_010, 0)
 	submitted := func(after time.Duration) int64 { return at.Add(5*time.Second + after).UnixNano() }
@@ -74,7 +74,7 @@ func TestFillLoad(t *testing.T) {
 	assert.Equal(t, int64(4), *a.row.IOViolations)
 	assert.Equal(t, int64(0), *a.row.OfferedShort)
 
-	// Without a log nothing is known but who was to run it.
+	// Without a log nothing is known except the engine that was to run.
 	a = withLog(t, campaign.AccessSpec{Engine: spec.EngineOwn}, iolog.Account{})
 	a.row.IORows = nil
 	a.fillLoad(engine.Result{}, nil)
@@ -82,11 +82,12 @@ func TestFillLoad(t *testing.T) {
 	assert.Equal(t, spec.EngineOwn, *a.row.Engine)
 }
 
-// TestWhenAnIOFailed: what failed before the migration is no result of it.
+// TestWhenAnIOFailed: an I/O that failed before the migration is no result of the
+// migration.
 func TestWhenAnIOFailed(t *testing.T) {
 	begun := time.Unix(1_700_000_000, 0)
 	for name, test := range map[string]struct {
-		last  time.Duration // of the last failure, after the migration's beginning
+		last  time.Duration // time of the last failure, from the migration's beginning
 		known trial.Verdict
 		cause cause.Code
 		want  trial.Verdict

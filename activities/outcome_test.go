@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// returned goes up to the end of phase after, and looks whether the guest came back.
+// returned goes up to the end of phase after, and checks whether the guest came back.
 func (a *attempt) returned(t *testing.T) *attempt {
 	t.Helper()
 	a.before(t)
@@ -27,7 +27,7 @@ func (a *attempt) returned(t *testing.T) *attempt {
 	return a
 }
 
-// TestLook is what is found at the end of phase after, with a ledger and without.
+// TestLook checks what is found at the end of phase after, with a ledger and without.
 func TestLook(t *testing.T) {
 	for name, c := range map[string]struct {
 		faults  simulated.Faults
@@ -51,8 +51,8 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// TestWhatDoesNotComeBackIsAResult: what a look finds is in the row, with what the hosts saw,
-// and so it is when nobody could look, or when the attempt is judged again.
+// TestWhatDoesNotComeBackIsAResult: what Look finds is in the row, together with what the
+// hosts saw. It also is when Look could not run, and when the attempt is judged again.
 func TestWhatDoesNotComeBackIsAResult(t *testing.T) {
 	for name, c := range map[string]struct {
 		faults simulated.Faults

@@ -31,8 +31,8 @@ type leasedBed struct {
 	testbed.Bed
 	host  *remotetest.Fake
 	other *remotetest.Fake // a second host; nil where there is none
-	calls []string         // what is done with the testbed
-	fails error            // of a teardown
+	calls []string         // what was done with the testbed
+	fails error            // returned by a teardown
 	forgo map[string]error // the hosts on which nothing may be done
 }
 
@@ -49,7 +49,7 @@ func lease(operation string) remotetest.Matcher {
 	return remotetest.Prefix("/bin/sh", "-s", "--", operation)
 }
 
-// another is what a host says that another owner has.
+// another is a host's answer when another owner has its lease.
 var another = remotetest.Reply{ExitCode: 4, Stdout: "720\ncampaign day of controller 99887766\n"}
 
 func (b *leasedBed) Leases() owner.Hosts {
@@ -97,8 +97,8 @@ func night(t *testing.T) Target {
 	return target
 }
 
-// TestNothingIsTouchedOfAnother: what would change a host that is another's fails,
-// says for whom to wait, and is tried again.
+// TestNothingIsTouchedOfAnother: work that would change a host of another owner fails, says
+// for whom to wait, and is retried.
 func TestNothingIsTouchedOfAnother(t *testing.T) {
 	bed := newLeasedBed(t)
 	bed.host.On(lease("take"), another)
@@ -126,8 +126,9 @@ func TestNothingIsTouchedOfAnother(t *testing.T) {
 	}
 }
 
-// TestNotAskedIsNotOurs: a host that could not be asked for its lease may be another
-// owner's. What needs the whole testbed does nothing then, and keeps no host from others.
+// TestNotAskedIsNotOurs: a host that could not be asked for its lease may belong to another
+// owner. Work that needs the whole testbed then does nothing, and keeps no host from
+// others.
 func TestNotAskedIsNotOurs(t *testing.T) {
 	target := night(t)
 	for what, do := range map[string]func(context.Context, *leasedBed) error{
@@ -155,8 +156,8 @@ func TestNotAskedIsNotOurs(t *testing.T) {
 	}
 }
 
-// TestClearedButForHostsThatAreAway: a teardown works on the hosts whose leases were had,
-// leaves the others alone, and is not done before it was everywhere.
+// TestClearedButForHostsThatAreAway: a teardown works on the hosts whose leases were taken,
+// leaves the others alone, and is not finished until all hosts were cleared.
 func TestClearedButForHostsThatAreAway(t *testing.T) {
 	bed := newLeasedBed(t)
 	bed.other = remotetest.NewFake(t, "host-b")
@@ -185,8 +186,8 @@ func TestClearedButForHostsThatAreAway(t *testing.T) {
 	assert.Empty(t, bed.forgo)
 }
 
-// TestOwnedMeanwhile: work is done as the campaign of the controller whose queue it
-// is, which renews its leases meanwhile; a lease that is lost cuts it off.
+// TestOwnedMeanwhile: work is done under the campaign's lease, with the controller's queue
+// as the owner, and renews the lease meanwhile; losing the lease cuts the work off.
 func TestOwnedMeanwhile(t *testing.T) {
 	bed := newLeasedBed(t)
 	target := night(t)
@@ -215,8 +216,8 @@ func TestOwnedMeanwhile(t *testing.T) {
 	assert.Equal(t, []string{"take", "take", "renew", "renew", "renew"}, bed.did())
 }
 
-// TestGivenBackWhenCleared: hosts on which something may be left keep their leases, by whose
-// ends they end it themselves.
+// TestGivenBackWhenCleared: hosts on which something may be left keep their leases, and end
+// it themselves when the leases expire.
 func TestGivenBackWhenCleared(t *testing.T) {
 	bed := newLeasedBed(t)
 	links, target := &Links{Open: bed.open}, night(t)
@@ -262,8 +263,8 @@ func TestFollowClocksRenews(t *testing.T) {
 	assert.DirExists(t, filepath.Join(target.DataDir, "work"))
 }
 
-// TestReadyLeasesNothing: a look whether a testbed is fit asks whose the hosts are, and
-// takes none; one that is another owner's is not fit.
+// TestReadyLeasesNothing: checking whether a testbed is fit asks whose the hosts are, but
+// leases none; a host of another owner is not fit.
 func TestReadyLeasesNothing(t *testing.T) {
 	target := night(t)
 	ready := func(bed *leasedBed) error {
@@ -290,7 +291,7 @@ func TestReadyLeasesNothing(t *testing.T) {
 	assert.Empty(t, bed.calls)
 }
 
-// TestRetainLeases the hosts for as long as the setup is kept.
+// TestRetainLeases: the hosts are leased for as long as the setup is kept.
 func TestRetainLeases(t *testing.T) {
 	bed := newLeasedBed(t)
 	testbeds, target := &Testbed{Open: bed.open}, night(t)

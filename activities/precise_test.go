@@ -12,8 +12,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// A campaign is told to be precise at a look only, and which group misses what is
-// wanted, and why.
+// A campaign is only said to be precise at a look. Otherwise it is said which group is not
+// precise enough, and why.
 func TestPrecise(t *testing.T) {
 	stop := campaign.Stop{Metric: "blackout_ms", RelativeCIPercent: 10, Min: 10, Max: 20}
 	var rows []dataset.Trial

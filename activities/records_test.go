@@ -15,7 +15,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// lockOf makes a campaign's folder and gives the lock of who writes to it.
+// lockOf makes a campaign's folder, and returns the path of the lock that its writers hold.
 func lockOf(t *testing.T, dataDir, name string) (lock string) {
 	t.Helper()
 	record, err := dataset.Create(t.Context(), dataset.CampaignFolder(dataDir, name), dataset.Identity{Campaign: name, TestbedKind: "simulated"}, dataset.Frozen{})
@@ -23,8 +23,8 @@ func lockOf(t *testing.T, dataDir, name string) (lock string) {
 	return filepath.Join(record.Folder(), "control", "lock")
 }
 
-// TestALockedFolderHoldsNobodyUp but those who want it: they wait until their time is
-// over, and are told who holds it.
+// TestALockedFolderHoldsNobodyUp: it only holds up callers that want this folder. They wait
+// until their time is over, and are told who holds the lock.
 func TestALockedFolderHoldsNobodyUp(t *testing.T) {
 	data := t.TempDir()
 	lock := lockOf(t, data, "locked")
@@ -56,8 +56,8 @@ func TestALockedFolderHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// TestNoNameLeadsElsewhere: a workflow's input comes from whoever may start one, and makes,
-// opens and removes nothing but a campaign's folder in a dataset's.
+// TestNoNameLeadsElsewhere: a workflow's input comes from anybody who may start one, and
+// must make, open and remove nothing except a campaign's folder in a data folder.
 func TestNoNameLeadsElsewhere(t *testing.T) {
 	data := t.TempDir()
 	lockOf(t, data, "good")

@@ -21,7 +21,7 @@ import (
 // anyMachines has the method Machines, whose name the interface's has as well.
 type anyMachines = Machines
 
-// youngBed has one host, whose clock is set at times.
+// youngBed has one host, whose clock is set at certain times.
 type youngBed struct {
 	anyMachines
 	host  *remotetest.Fake
@@ -40,8 +40,8 @@ func (b *youngBed) Clock(context.Context, string) (clock.Offset, error) {
 	return clock.Offset{At: time.Now(), Ahead: b.ahead(b.reads), Uncertainty: time.Millisecond}, nil
 }
 
-// TestClocksOfAHostThatWasStarted: a clock is set when its host was just started, and a
-// trial meanwhile would be invalid.
+// TestClocksOfAHostThatWasStarted: the clock of a host is set soon after its start, and a
+// trial at that time would be invalid.
 func TestClocksOfAHostThatWasStarted(t *testing.T) {
 	steady := func(int) time.Duration { return time.Second }
 	for name, test := range map[string]struct {

@@ -26,13 +26,13 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// shellless is the model with hosts on which nothing of ours runs: helpers at the
-// sites do what the sites' hosts do otherwise, and the hypervisors tell the guest's
-// stop from records of their own.
+// shellless is the model with hosts on which nothing of ours runs: helpers at the sites do
+// the work of the sites' hosts, and the hypervisors report the guest's stop from their own
+// records.
 type shellless struct {
 	*simulated.Bed
 	ref    trial.Ref
-	broken error // of reading a record
+	broken error // error of reading a record
 }
 
 // helped are the model's hosts by the names of the helpers that do their work.
@@ -49,7 +49,7 @@ func (s *shellless) Facts(ctx context.Context) (testbed.Facts, error) {
 	facts, err := s.Bed.Facts(ctx)
 	lacks := []inventory.Capability{inventory.Shell, inventory.Witness, inventory.Beats, inventory.Counters}
 	facts.Hosts[0].Site, facts.Hosts[0].Lacks, facts.Hosts[1].Site, facts.Hosts[1].Lacks = "a", lacks, "b", lacks
-	// In no order that anybody could take for one.
+	// The order must not tell which host is which.
 	facts.Hosts = append([]testbed.HostFacts{{Name: "sim-1-helper-b", End: "b"}, {Name: "sim-1-helper-a", End: "a"}}, facts.Hosts...)
 	return facts, err
 }
@@ -92,7 +92,7 @@ func (r *recorder) Clock(ctx context.Context) (clock.Offset, error) {
 	return r.s.Bed.Clock(ctx, "sim-1-"+string(r.site))
 }
 
-// Record has the stop at site B, where the guest goes.
+// Record has the stop at site B, to which the guest migrates.
 func (r *recorder) Record(ctx context.Context, name string, from, to time.Time) (hypervisor.Record, error) {
 	if r.s.broken != nil || name != "sim-1.guest" || !from.Before(to) {
 		return hypervisor.Record{}, fault.New(fault.Infrastructure, "%w: record of %s from %s to %s", r.s.broken, name, from, to)
@@ -118,11 +118,11 @@ func (r *recorder) Record(ctx context.Context, name string, from, to time.Time) 
 		Notes: []hypervisor.Note{{At: from.Add(time.Second), Source: "vc-1", Text: "event 7"}}}, err
 }
 
-// counterClock is the clock that the hypervisors' counters are by.
+// counterClock is the clock that the times of the hypervisors' counters are from.
 var counterClock = clock.Offset{Ahead: 90 * time.Second, Uncertainty: 3 * time.Millisecond}
 
-// Counters has a value of the host as of what is asked for, and one of the guest as
-// long as that is there.
+// Counters returns one value of the host from the time that is asked for, and one of the
+// guest while the guest is there.
 func (r *recorder) Counters(ctx context.Context, of hypervisor.Counted, from, to time.Time) (hypervisor.Counts, error) {
 	counts := hypervisor.Counts{Source: "vc-1", Clock: counterClock}
 	counts.Clock.At = to
@@ -169,7 +169,7 @@ func (r *recorder) changed(ctx context.Context, host, state string) (at time.Tim
 	return at, err
 }
 
-// withoutShells has an attempt go through the model without shells.
+// withoutShells runs an attempt on the model without shells.
 func withoutShells(t *testing.T, broken *error) *attempt {
 	t.Helper()
 	a := newAttempt(t, simulated.Faults{})
@@ -181,9 +181,9 @@ func withoutShells(t *testing.T, broken *error) *attempt {
 	return a
 }
 
-// TestWithoutShells: an attempt on hosts without a shell is as valid as any other.
-// Its blackout is what the target's hypervisor has written down, and the heartbeats
-// are those that arrived at the helper.
+// TestWithoutShells: an attempt on hosts without a shell is as valid as any other. Its
+// blackout comes from the target hypervisor's record, and its heartbeats are those that
+// arrived at the helper.
 func TestWithoutShells(t *testing.T) {
 	with := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	require.Equal(t, trial.Valid, with.conclude(t).Verdict)
@@ -228,8 +228,8 @@ func TestWithoutShells(t *testing.T) {
 	require.Equal(t, "event 7", events[told].Detail)
 }
 
-// requireCounted finds what a hypervisor has counted, on the controller's time base,
-// and how uncertain that is: also of the guest, which has left by then.
+// requireCounted checks the hypervisor's counts, on the controller's time base, and their
+// uncertainty, including those of the guest, which has left by then.
 func (a *attempt) requireCounted(t *testing.T, clocks []dataset.Clock) {
 	t.Helper()
 	rows, err := dataset.All(dataset.ReadCounters(a.file("counters.parquet")))
@@ -245,8 +245,8 @@ func (a *attempt) requireCounted(t *testing.T, clocks []dataset.Clock) {
 	require.Equal(t, counterClock.Uncertainty.Nanoseconds(), clocks[i].UncertaintyNs)
 }
 
-// TestRecordCannotBeRead: it is asked for again, and noted when the target has
-// failed.
+// TestRecordCannotBeRead: reading the record is retried, and noted as a problem when the
+// target has failed.
 func TestRecordCannotBeRead(t *testing.T) {
 	var broken error
 	a := withoutShells(t, &broken).before(t)

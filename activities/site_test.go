@@ -15,8 +15,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestSiteOfGuest: after a failed migration the ledger is read where the guest
-// is, wherever it was to go.
+// TestSiteOfGuest: after a failed migration the ledger is read where the guest is, wherever
+// it was meant to go.
 func TestSiteOfGuest(t *testing.T) {
 	ref := trial.Ref{Campaign: "unit", Attempt: 1, Now: time.Unix(1_800_000_000, 0),
 		Trial: campaign.Trial{Cell: campaign.Cell{Storage: "iscsi", WAN: "lan"}}}
@@ -53,7 +53,7 @@ func (h offHost) List(context.Context) ([]hypervisor.State, error) {
 	return []hypervisor.State{{Name: "lab.guest", Status: hypervisor.ShutDown}}, nil
 }
 
-// TestSiteOfASwitchedOffGuest: what was begun before a crash is gone on with.
+// TestSiteOfASwitchedOffGuest: work that was begun before a crash is continued.
 func TestSiteOfASwitchedOffGuest(t *testing.T) {
 	found, err := siteOfGuest(t.Context(), offBed{})
 	require.NoError(t, err)

@@ -13,8 +13,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// TestHoleInTheWatch: where nobody watched the hypervisor, a guest's clock that
-// stepped is no clock that was set: where it stood still is not known.
+// TestHoleInTheWatch: where nobody watched the hypervisor, a step of the guest's clock does
+// not count as a clock that was set: it is not known when the guest stood still.
 func TestHoleInTheWatch(t *testing.T) {
 	a := newAttempt(t, simulated.Faults{}).collected(t).torn(t, trial.Valid)
 	path := a.raw("sim-1-a", witness.DomainsFile)

@@ -11,7 +11,7 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// Of a long log something is told every million I/Os, and each of them comes through.
+// For a long log progress is reported every million I/Os, and every I/O comes through.
 func TestToldEveryMillion(t *testing.T) {
 	failure := errors.New("damaged")
 	rows := make([]dataset.IO, 300_000)

@@ -13,8 +13,8 @@ import (
 	"heliotrope/internal/fault/wire"
 )
 
-// TestTurns has as many conclude at once as there are processors: one more waits until
-// one of them leaves, or until it is cancelled.
+// TestTurns checks that as many attempts are concluded at once as there are processors: one
+// more waits until one of them leaves, or until it is cancelled.
 func TestTurns(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	environment := suite.NewTestActivityEnvironment()

@@ -23,8 +23,9 @@ import (
 	"heliotrope/internal/wan"
 )
 
-// TestAnswersNameNothing: a worker on a measured machine may be anybody's by now. What its
-// activities answer has no text in it, which the controller could take for a path or a name.
+// TestAnswersNameNothing: somebody else may have taken over a worker on a measured machine.
+// The results of its activities therefore have no text that the controller could take for a
+// path or a name.
 func TestAnswersNameNothing(t *testing.T) {
 	var text func(reflect.Type) bool
 	text = func(of reflect.Type) bool {
@@ -55,7 +56,8 @@ func TestAnswersNameNothing(t *testing.T) {
 	}
 }
 
-// tape is a recording whose looks answer one after the other, the last for ever.
+// tape is a recording whose looks give these answers one after the other, and the last one
+// repeatedly.
 type tape struct {
 	record.Recording
 	start  error
@@ -131,7 +133,7 @@ func TestFollowing(t *testing.T) {
 				}}}
 				beats, err := pulsetest.Run(ctx, func(ctx context.Context) error { return activity(f.recordings(), ctx) })
 				pulsetest.WantClass(t, err, fault.Cancelled, "")
-				last := map[string]string{"load": "steps:2", "witness": "steps:1"}[name] // only the load's is shown
+				last := map[string]string{"load": "steps:2", "witness": "steps:1"}[name] // only the load's progress is shown
 				if len(beats) == 0 || !strings.Contains(beats[len(beats)-1], last) {
 					t.Errorf("heartbeats %v, want the recording's progress, %s", beats, last)
 				}
@@ -140,8 +142,8 @@ func TestFollowing(t *testing.T) {
 	}
 }
 
-// TestAwaitSteady: it waits as long as it must, at most as long as it may, and
-// tells how the load was.
+// TestAwaitSteady: it waits as long as needed, at most as long as it may, and reports how
+// the load was.
 func TestAwaitSteady(t *testing.T) {
 	does := func(iops float64) func() (record.Progress, error) {
 		return func() (record.Progress, error) { return record.Progress{Running: true, IOPS: iops}, nil }
@@ -213,11 +215,11 @@ func TestStartingARecording(t *testing.T) {
 	}
 }
 
-// path is a WAN whose renewals answer one after the other.
+// path is a WAN whose renewals give these answers one after the other.
 type path struct {
 	shaped wan.Profile
 	owners []string
-	held   error // what Shape says
+	held   error // what Shape returns
 	renew  []error
 	at     []time.Time
 	then   func()

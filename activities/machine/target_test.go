@@ -8,7 +8,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestWorkFolderStaysInTheDataFolder: whoever starts a workflow says what its campaign is called.
+// TestWorkFolderStaysInTheDataFolder: the campaign's name comes from anybody who may start a
+// workflow.
 func TestWorkFolderStaysInTheDataFolder(t *testing.T) {
 	for name, want := range map[string]string{
 		"night":            "/data/work/night/00007.1",

@@ -12,11 +12,10 @@ import (
 	"heliotrope/activities/pulse/pulsetest"
 )
 
-// lasting is how long the activities in these tests go on.
+// lasting is how long the activities in these tests last.
 const lasting = 500 * time.Second
 
-// beatsOf counts the heartbeats of activities that run beside each other: each does
-// something else every so often, for a while.
+// beatsOf counts the heartbeats of activities that run at the same time.
 func beatsOf(t *testing.T, all ...doing) int {
 	t.Helper()
 	var beats atomic.Int64
@@ -36,7 +35,7 @@ func beatsOf(t *testing.T, all ...doing) int {
 	return int(beats.Load())
 }
 
-// doing does something every so often; with still it tells the same each time.
+// doing reports progress every so often; with still the report stays the same.
 type doing struct {
 	quiet, still bool
 	every        time.Duration
@@ -58,8 +57,8 @@ func (w doing) work(ctx context.Context) error {
 	return nil
 }
 
-// TestBeatsWhereProgressIsShown: a heartbeat is a write on the server, so there are
-// many only where somebody sees something new.
+// TestBeatsWhereProgressIsShown: every heartbeat is a write on the server, so there are
+// many only where people see something new.
 func TestBeatsWhereProgressIsShown(t *testing.T) {
 	for name, test := range map[string]struct {
 		doing doing
@@ -96,7 +95,7 @@ func TestBeatsOfALane(t *testing.T) {
 	}
 }
 
-// TestHurry: those of one workflow beat at once, and say so to whoever relays it.
+// TestHurry: the pulses of one workflow beat at once, and tell whoever relays that.
 func TestHurry(t *testing.T) {
 	var beats atomic.Int64
 	pulse.CountBeats(t.Cleanup, func() { beats.Add(1) })
@@ -128,8 +127,8 @@ func TestHurry(t *testing.T) {
 	})
 }
 
-// TestAnotherRun: a run that somebody terminated tells its activities nothing. They learn
-// of it when the workflow's next run begins something.
+// TestAnotherRun: nothing tells the activities of a terminated run that it was ended. They
+// learn of it when the workflow's next run begins an activity.
 func TestAnotherRun(t *testing.T) {
 	var all pulse.Pulses
 	first, second, other := pulse.New(), pulse.New(), pulse.New()

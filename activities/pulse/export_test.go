@@ -9,10 +9,10 @@ func CountBeats(cleanup func(func()), count func()) {
 	cleanup(func() { record = before })
 }
 
-// Pulses are those of a process.
+// Pulses is the set of pulses of a process.
 type Pulses struct{ pulses }
 
-// Join adds one for good.
+// Join adds a pulse that never leaves.
 func (s *Pulses) Join(workflowID, run string, p *Pulse) {
 	if s.of == nil {
 		s.of = map[string]map[*Pulse]string{}

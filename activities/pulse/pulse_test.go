@@ -29,7 +29,7 @@ func TestEndsWhatGetsNothingDone(t *testing.T) {
 		beats, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
 			working, p, stop := pulse.Start(ctx, 10*time.Second)
 			defer stop()
-			for i := range 3 { // longer than the silence, but getting things done
+			for i := range 3 { // longer than the silence limit, but with progress
 				p.Done(pulse.Step{Step: fmt.Sprint("step ", i)})
 				time.Sleep(5500 * time.Millisecond)
 			}
@@ -46,8 +46,8 @@ func TestEndsWhatGetsNothingDone(t *testing.T) {
 	})
 }
 
-// TestWorkThatSaysThatItGoesOn: a relocation may stand at 99 % for longer than the
-// silence, while vCenter answers that it runs.
+// TestWorkThatSaysThatItGoesOn: a relocation may stand at 99 % for longer than the silence
+// limit while vCenter answers that it is running.
 func TestWorkThatSaysThatItGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		beats, err := pulsetest.Run(t.Context(), func(ctx context.Context) error {
@@ -71,8 +71,8 @@ func TestWorkThatSaysThatItGoesOn(t *testing.T) {
 	})
 }
 
-// TestGoesOnWhileTidyingUp: what was cancelled must not count as gone
-// before it is.
+// TestGoesOnWhileTidyingUp: a cancelled activity must not count as gone before it has
+// ended.
 func TestGoesOnWhileTidyingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := pulsetest.Cancellable(t)
@@ -132,7 +132,7 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// TestReached: how far a step is is told in whole percent, and never less than was told.
+// TestReached: progress of a step is reported in whole percent, and never goes down.
 func TestReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := pulsetest.Cancellable(t)
@@ -143,7 +143,7 @@ func TestReached(t *testing.T) {
 			if patience := alive.Patience(working); patience != 3*time.Minute {
 				t.Errorf("work is given up after %s", patience)
 			}
-			alive.Reached(working, 1, 0) // of nothing, and no step
+			alive.Reached(working, 1, 0) // of nothing, and without a step
 			p.Done(pulse.Step{Step: "fill"})
 			for _, done := range []int64{1, 500, 400, 501} {
 				alive.Reached(working, done, 1000)
