@@ -55,7 +55,7 @@ func comparison(t *testing.T, of answers.Answers, a, b, metric string, rtt float
 
 func TestEstimates(t *testing.T) {
 	rows := answerstest.Rows(answerstest.Usual())
-	// Of the first cell, two fail, one is invalid, and one was tried before.
+	// In the first cell two trials fail, one is invalid, and one was tried before.
 	const id = "kvm-iscsi-rtt0-database"
 	changed := 0
 	for i := range rows.Trials {
@@ -92,7 +92,7 @@ func TestEstimates(t *testing.T) {
 	assert.Zero(t, got.Estimate("nonsense").N)
 }
 
-// Whatever calls itself valid and shows no work is invalid here too.
+// A trial that is marked valid but shows no work is invalid here, too.
 func TestNoWork(t *testing.T) {
 	rows := answerstest.Rows(answerstest.Usual())
 	rows.Trials[0].IORows = new(int64)
@@ -129,8 +129,8 @@ func TestComparisons(t *testing.T) {
 	assert.InEpsilon(t, 0.7, float64(all.Ratio), 0.05)
 }
 
-// Too few pairs for the family decide nothing, however clear they are, and say how
-// many it takes.
+// With too few pairs for the family nothing is decided, however clear the pairs are, and
+// the answer says how many are needed.
 func TestTooFewPairs(t *testing.T) {
 	got := comparison(t, usual(t, func(o *answerstest.Options) { o.Blocks = 6 }), "drbd C", "nfs", group.MaxResponseMs, 160)
 	assert.Equal(t, 6, got.ALess)
@@ -138,7 +138,7 @@ func TestTooFewPairs(t *testing.T) {
 	assert.Equal(t, 9, got.WantPairs)
 }
 
-// A failure is worse than everything, and two failures are even.
+// A failure is worse than everything else, and two failures are equal.
 func TestFailuresInPairs(t *testing.T) {
 	rows := answerstest.Rows(answerstest.Usual())
 	for i := range rows.Trials {
@@ -159,7 +159,7 @@ func TestFailuresInPairs(t *testing.T) {
 	assert.Contains(t, string(text), `"difference":"-Infinity"`)
 }
 
-// Where cells go both ways in turn, trials of one direction that stand in two
+// Where cells run in both directions in turn, trials of the same direction in two
 // neighbouring blocks are a pair.
 func TestPairsOfBothDirections(t *testing.T) {
 	got := usual(t, func(o *answerstest.Options) { o.Balanced, o.Blocks = true, 12 })
@@ -222,7 +222,7 @@ func TestCrossovers(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 4, found, "two rivals, two directions")
-	// Two profiles with the same round trip are no curve.
+	// Two profiles with the same round trip do not make a curve.
 	rows := answerstest.Rows(answerstest.Usual())
 	for i := range rows.Trials {
 		if rows.Trials[i].RTTMs == 90 {

@@ -10,7 +10,7 @@ import (
 	"heliotrope/analysis/answers/answerstest"
 )
 
-// flat is a metric that is some number of DRBD, and others of the other two.
+// flat is a metric with one value for DRBD and other values for its two rivals.
 func flat(drbd, iscsi, nfs float64) func(string, float64) float64 {
 	return func(storage string, _ float64) float64 {
 		return map[string]float64{"drbd": drbd, "iscsi": iscsi, "nfs": nfs}[storage]
@@ -52,7 +52,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// The figures of a claim are told, and a LAN is in none of them.
+// The figures of a claim are given, and a LAN is in none of them.
 func TestClaimFigures(t *testing.T) {
 	claims := usual(t, func(o *answerstest.Options) {
 		o.Hypervisors, o.Balanced, o.Blocks = []string{"kvm", "xen"}, true, 12

@@ -15,7 +15,8 @@ import (
 // commit b259373: three trials, of which each first attempt failed to provision.
 const before = "testdata/campaign=before"
 
-// copyOf is a copy of it that may be written to, in the folder of its data.
+// copyOf is a copy of that campaign that may be written to, and the data folder that it is
+// in.
 func copyOf(t *testing.T) (data, folder string) {
 	t.Helper()
 	data = t.TempDir()
@@ -24,7 +25,7 @@ func copyOf(t *testing.T) (data, folder string) {
 	return data, folder
 }
 
-// TestFoldersOfBefore holds that a campaign of schema version 1 is read whole: its
+// TestFoldersOfBefore checks that a campaign of schema version 1 is read completely: its
 // table trials has the attempts.
 func TestFoldersOfBefore(t *testing.T) {
 	problems, err := dataset.Check(before)
@@ -57,8 +58,8 @@ func TestFoldersOfBefore(t *testing.T) {
 	}
 }
 
-// TestGoingOnFromBefore holds that such a campaign goes on, and that nothing of it
-// is lost.
+// TestGoingOnFromBefore checks that such a campaign can continue, and that nothing of it is
+// lost.
 func TestGoingOnFromBefore(t *testing.T) {
 	_, folder := copyOf(t)
 	attempt(t, folder, 4, 1)

@@ -110,7 +110,7 @@ func TestCampaign(t *testing.T) {
 			note(t, folder, row, phases)
 		}
 		wantTrials, wantPhases = append(wantTrials, row), append(wantPhases, phases...)
-		if a[0] != 2 { // of trial 2 both attempts come at once
+		if a[0] != 2 { // the two attempts of trial 2 come at the same time
 			compact(t, folder)
 		}
 	}
@@ -137,8 +137,7 @@ func TestCampaign(t *testing.T) {
 	}
 }
 
-// An attempt that is noted again replaces the one before, whether that was
-// compacted or not.
+// Noting an attempt again replaces its first version, whether that was compacted or not.
 func TestAttemptIsReplaced(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "test")
 	row, phases := attempt(t, folder, 1, 1)
@@ -154,7 +153,7 @@ func TestAttemptIsReplaced(t *testing.T) {
 			t.Errorf("trials are %+v, phases are %+v", trials, read)
 		}
 	}
-	// Without phases any more, and its files written anew.
+	// It is noted again without phases, and its files are written again.
 	attempt(t, folder, 1, 1)
 	note(t, folder, row, nil)
 	compact(t, folder)
@@ -164,8 +163,8 @@ func TestAttemptIsReplaced(t *testing.T) {
 	check(t, folder)
 }
 
-// Compaction is cut after each of its steps, and done again: every state that
-// a crash can leave is made of files from before and from after.
+// Compaction is interrupted after each of its steps and repeated: every state that a crash
+// can leave is made of old and new files.
 func TestCompactCampaignAfterACrash(t *testing.T) {
 	data := t.TempDir()
 	folder := dataset.CampaignFolder(data, "test")
@@ -218,7 +217,7 @@ func TestCompactCampaignAfterACrash(t *testing.T) {
 	}
 }
 
-// A crash between an attempt's two segments leaves its phases only: they wait.
+// A crash between an attempt's two segments leaves only its phases: they wait.
 func TestPhasesWithoutTheirAttempt(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "test")
 	row, phases := attempt(t, folder, 1, 1)
@@ -343,7 +342,7 @@ func TestCheck(t *testing.T) {
 			store(t, filepath.Join(folder, name), whole[name])
 		}
 	}
-	// A file of another trial in the place of ours is whole, and wrong.
+	// A file of another trial in the place of ours is complete, but wrong.
 	store(t, filepath.Join(folder, row.Folder, "events.parquet"), whole[row.Folder+"/counters.parquet"])
 	problems, err := dataset.Check(folder)
 	if err != nil || len(problems) < 3 {

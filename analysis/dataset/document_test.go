@@ -161,8 +161,8 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// A column that cannot be understood from the dictionary is no use, and one
-// that is a partition's key too makes DuckDB fail or lie.
+// A column that cannot be understood from the dictionary is of no use, and a column that is
+// also a partition's key makes DuckDB fail or give wrong answers.
 func TestEveryColumnIsDescribedAndNoPartition(t *testing.T) {
 	for _, table := range tables() {
 		name := table.name

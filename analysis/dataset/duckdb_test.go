@@ -10,8 +10,8 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// Another reader than the one of our own library reads every file, and finds
-// what we wrote; and its check finds what is wrong.
+// A reader that does not use our library reads every file and finds what we wrote, and its
+// check finds what is wrong.
 func TestDuckDBReadsTheDataset(t *testing.T) {
 	tool, err := filepath.Abs("../../tools/duckdb")
 	if err != nil {
@@ -74,7 +74,7 @@ func TestDuckDBReadsTheDataset(t *testing.T) {
 		t.Errorf("DuckDB says of a folder from before: %v\n%s", err, out)
 	}
 
-	// The script sees another file in the place of one, and one that is cut.
+	// The script notices a file that was replaced by another one, and a truncated file.
 	name := filepath.Join(folder, row.Folder, "io.parquet")
 	whole := load(t, name)
 	store(t, name, load(t, filepath.Join(folder, row.Folder, "counters.parquet")))

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGuard: an error of the disk stays one, whatever a library makes of it; all else is
-// damage.
+// TestGuard: an error of the disk stays an error of the disk, whatever a library makes of
+// it; everything else is damage.
 func TestGuard(t *testing.T) {
 	in, err := openSource("/proc/self/mem") // an input/output error at 0
 	require.NoError(t, err)

@@ -10,7 +10,8 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// TestRowsStayInTheFolder: a dataset may be a stranger's, so that no row of it leads out of its folder.
+// TestRowsStayInTheFolder: a dataset may come from a stranger, so no row of it may lead out of its
+// folder.
 func TestRowsStayInTheFolder(t *testing.T) {
 	const inside = "storage=nfs/rtt_ms=60/attempt=00001.1"
 	for name, c := range map[string]struct {
@@ -44,7 +45,7 @@ func TestRowsStayInTheFolder(t *testing.T) {
 	}
 }
 
-// TestFrozenNames: the names of files and lanes that a workflow gives are those of files in the plan's folder.
+// TestFrozenNames: names of files and lanes that a workflow gives must be names of files in the plan's folder.
 func TestFrozenNames(t *testing.T) {
 	for _, name := range []string{"..", ".", "", "../x", "a/b", "/etc/x"} {
 		for what, frozen := range map[string]Frozen{"file": {Files: map[string][]byte{name: nil}}, "lane": {Inventories: map[string][]byte{name: nil}}} {
@@ -56,7 +57,8 @@ func TestFrozenNames(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestManifestStaysInTheFolder: a manifest that names files elsewhere has nothing read there.
+// TestManifestStaysInTheFolder: files outside of the folder that a manifest names are not
+// read.
 func TestManifestStaysInTheFolder(t *testing.T) {
 	for _, path := range []string{"../x", "/etc/passwd", "a/../../x", ""} {
 		file := File{Path: path}

@@ -13,7 +13,8 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 )
 
-// withoutColumns is a table as it was in schema version 1, before some of its columns came.
+// withoutColumns is a table as it was in schema version 1, before some of its columns were
+// added.
 func withoutColumns[R any](table *Table[R], gone func(name string) bool) *Table[R] {
 	columns := slices.DeleteFunc(slices.Clone(table.segment.columns), func(c column[R]) bool { return gone(c.Name) })
 	for i, c := range columns {
@@ -24,8 +25,8 @@ func withoutColumns[R any](table *Table[R], gone func(name string) bool) *Table[
 	return before
 }
 
-// Campaigns from before the witnesses are read: what they did not know is null
-// or empty, and tables that they did not have are without rows.
+// Campaigns that are older than the witnesses can be read: what they do not have is null or
+// empty, and their missing tables have no rows.
 func TestFilesFromBefore(t *testing.T) {
 	later := map[string]bool{"heartbeat_rows": true, "clock_rows": true, "domain_rows": true,
 		"mirror_copy": true, "migration": true, "auto_converge": true, "bandwidth_mib_per_s": true, "max_downtime_ms": true,
@@ -51,7 +52,7 @@ func TestFilesFromBefore(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, []Trial{want}) {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
-	// The same goes for an attempt that an earlier binary noted.
+	// That is also true of an attempt that an earlier program noted.
 	path := filepath.Join(folder, "trial-0001.1.arrows")
 	if err := writeSealed(path, before, []Trial{row}); err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func TestMissingColumn(t *testing.T) {
 	}
 }
 
-// Segments of before are compressed.
+// Older segments are compressed.
 func TestCompressedSegment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events-0001"+segmentSuffix)
 	segment, err := OpenSegment(path, Events)

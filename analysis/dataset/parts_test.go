@@ -10,7 +10,7 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// allParts reads the campaign's tables beside trials as one attempt.
+// allParts reads the campaign's tables besides trials as one attempt.
 func allParts(t *testing.T, folder string) dataset.Attempt {
 	t.Helper()
 	var all dataset.Attempt
@@ -28,7 +28,7 @@ func allParts(t *testing.T, folder string) dataset.Attempt {
 	return all
 }
 
-// All that is noted of attempts comes back, in the order of the plan, however
+// Everything that is noted of attempts is read back, in the order of the plan, however
 // often it is compacted; an attempt that is noted again replaces its rows.
 func TestPartsRoundTrip(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "test")
@@ -66,7 +66,7 @@ func TestPartsRoundTrip(t *testing.T) {
 	}
 }
 
-// The manifest has the evidence by its hashes, and Check finds what was done to it.
+// The manifest has the hashes of the evidence, and Check finds changes of it.
 func TestEvidence(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "test")
 	row, phases := attempt(t, folder, 1, 1)
@@ -96,7 +96,7 @@ func TestEvidence(t *testing.T) {
 	}
 	check(t, folder, row.Evidence+"/host-a/console.log")
 
-	// Evidence that is not there is a problem, and is told.
+	// Missing evidence is a problem, and is reported.
 	gone, phases := attempt(t, folder, 2, 1)
 	gone.Evidence = gone.Folder + "/evidence"
 	note(t, folder, gone, phases)

@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// flip changes a byte of a file, from its end for one below 0, as a bad disk does: the
-// file's size and times stay.
+// flip changes a byte of a file, counted from the end when at is negative, as a bad disk
+// does: the file's size and times stay.
 func flip(t *testing.T, path string, at int) {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -53,8 +53,8 @@ func TestDamagedAttemptsStay(t *testing.T) {
 	assert.Equal(t, []bool{true, true, true}, []bool{again.Done(1), again.Done(2), again.Done(3)})
 }
 
-// TestCompactMissesNone: an older table in the place of the newest, which nothing tells
-// apart, replaces nothing.
+// TestCompactMissesNone: when an older table is in the place of the newest, and nothing
+// else tells them apart, it replaces nothing.
 func TestCompactMissesNone(t *testing.T) {
 	r := record(t, frozen(2))
 	path := filepath.Join(r.Folder(), "attempts.parquet")
@@ -79,8 +79,9 @@ func TestCompactMissesNone(t *testing.T) {
 	assert.Equal(t, 2, compacted.Trials)
 }
 
-// TestTeardownOfAnUnknownAttempt: in a folder from before there were identities the table
-// of attempts may be set aside. How hosts were left is not taken over into another row.
+// TestTeardownOfAnUnknownAttempt: in a folder that is older than identities, the table of
+// attempts may be set aside. How hosts were left is then not put into another attempt's
+// row.
 func TestTeardownOfAnUnknownAttempt(t *testing.T) {
 	for _, others := range []bool{false, true} {
 		r := record(t, frozen(2))
@@ -100,8 +101,8 @@ func TestTeardownOfAnUnknownAttempt(t *testing.T) {
 	}
 }
 
-// TestDamagedSegmentIsRunAgain: a trial whose row was set aside is no more one that was
-// done, nor one that the plan does not have; and its attempt's number is used up.
+// TestDamagedSegmentIsRunAgain: a trial whose row was set aside counts neither as done nor
+// as missing from the plan, and the number of its attempt is used.
 func TestDamagedSegmentIsRunAgain(t *testing.T) {
 	r := record(t, frozen(1))
 	for _, key := range []string{"00001.1", "00002.1", "00003.1"} {
@@ -129,8 +130,8 @@ func TestDamagedSegmentIsRunAgain(t *testing.T) {
 	}
 }
 
-// TestUnreadableIsNotDamaged: a file that cannot be read at the moment is not set aside:
-// what is in it may be whole.
+// TestUnreadableIsNotDamaged: a file that cannot be read at the moment is not set aside,
+// because its content may be intact.
 func TestUnreadableIsNotDamaged(t *testing.T) {
 	for _, name := range []string{"segments/trial-00002.1.arrows", "segments/phases-00001.1.arrows"} {
 		t.Run(name, func(t *testing.T) {
@@ -152,8 +153,8 @@ func TestUnreadableIsNotDamaged(t *testing.T) {
 	}
 }
 
-// TestDamagedEvents: a campaign whose events cannot be known is told so, and is not asked
-// to try again for ever.
+// TestDamagedEvents: a campaign whose events cannot be read is told so, and is not told to
+// try again for ever.
 func TestDamagedEvents(t *testing.T) {
 	r := record(t, frozen(1))
 	accept(t, r, "00001.1", trial.Valid, "")
@@ -170,7 +171,7 @@ func TestDamagedEvents(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDueAfterAFailure: rows that cannot be merged are not read again with each attempt.
+// TestDueAfterAFailure: rows that cannot be merged are not read again after every attempt.
 func TestDueAfterAFailure(t *testing.T) {
 	for _, test := range []struct {
 		loose, failedAt, all int

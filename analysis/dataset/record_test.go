@@ -47,7 +47,7 @@ func record(t *testing.T, plan dataset.Frozen) *dataset.Record {
 	return r
 }
 
-// outcome is an attempt that ended so.
+// outcome is an attempt with this verdict and cause.
 func outcome(key string, verdict trial.Verdict, code cause.Code) dataset.Attempt {
 	var sequence, number int
 	if _, err := fmt.Sscanf(key, "%d.%d", &sequence, &number); err != nil {
@@ -65,7 +65,7 @@ func accept(t *testing.T, r *dataset.Record, key string, verdict trial.Verdict, 
 	return accepted
 }
 
-// next is what a lane gets: the key of the attempt; "" for none.
+// next is the key of the attempt that a lane gets; "" when it gets none.
 func next(t *testing.T, r *dataset.Record, lane string) string {
 	t.Helper()
 	claimed, found, err := r.Claim(t.Context(), lane)
@@ -82,7 +82,7 @@ func wantClass(t *testing.T, err error, class fault.Class) {
 	assert.Equal(t, class, fault.Of(err), err.Error())
 }
 
-// TestCreateOnce: a folder is of one campaign, which it is begun with once.
+// TestCreateOnce: a folder belongs to one campaign, and is begun once.
 func TestCreateOnce(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "test")
 	first, err := dataset.Create(t.Context(), folder, identity(), frozen(2))
@@ -90,7 +90,7 @@ func TestCreateOnce(t *testing.T) {
 	for name, text := range map[string]string{"plan/campaign.yaml": "name: test\n", "plan/files/a.icf": "icf", "plan/inventory-lane-1.yaml": "name: lane-1\n"} {
 		assert.Equal(t, text, string(load(t, filepath.Join(folder, name))))
 	}
-	// A newer program has other ideas about the plan: what was begun stays.
+	// A newer program may plan differently: what was begun stays.
 	again, err := dataset.Create(t.Context(), folder, identity(), frozen(5))
 	require.NoError(t, err)
 	assert.Equal(t, first.Identity(), again.Identity())
@@ -103,7 +103,7 @@ func TestCreateOnce(t *testing.T) {
 		_, err := dataset.Create(t.Context(), folder, other, frozen(2))
 		wantClass(t, err, fault.BadInput)
 	}
-	// Rows of a time without identities are nobody's.
+	// Rows that are older than identities belong to no known campaign.
 	old := dataset.CampaignFolder(t.TempDir(), "test")
 	attempt(t, old, 1, 1)
 	_, err = dataset.Create(t.Context(), old, identity(), frozen(2))
@@ -111,7 +111,7 @@ func TestCreateOnce(t *testing.T) {
 }
 
 // TestNothingIsMadeBelowAMountPoint: a folder that is away is waited for, and another
-// one in its place is refused.
+// folder in its place is refused.
 func TestNothingIsMadeBelowAMountPoint(t *testing.T) {
 	r := record(t, frozen(1))
 	away := r.Folder() + ".away"
@@ -137,7 +137,7 @@ func TestNothingIsMadeBelowAMountPoint(t *testing.T) {
 	accept(t, r, "00001.1", trial.Valid, "")
 }
 
-// TestAcceptOnce: whoever concludes an attempt first has concluded it.
+// TestAcceptOnce: the first caller that concludes an attempt has concluded it.
 func TestAcceptOnce(t *testing.T) {
 	r := record(t, frozen(1))
 	other, err := dataset.Open(t.Context(), r.Folder(), "")
@@ -170,8 +170,8 @@ func TestAcceptOnce(t *testing.T) {
 	wantClass(t, err, fault.BadInput)
 }
 
-// TestAcceptAfterACrash: killed at any of its steps and done again, an attempt is there
-// once, as if nothing had happened.
+// TestAcceptAfterACrash: when accepting is killed at any of its steps and repeated, the
+// attempt is there once, as if nothing had happened.
 func TestAcceptAfterACrash(t *testing.T) {
 	r := record(t, frozen(1))
 	before := tree(t, r.Folder())
@@ -209,7 +209,7 @@ func TestAcceptAfterACrash(t *testing.T) {
 	}
 }
 
-// TestClaim: each block is of one lane, and what is done is not done again.
+// TestClaim: each block belongs to one lane, and what is done is not done again.
 func TestClaim(t *testing.T) {
 	r := record(t, frozen(3))
 	require.NoError(t, r.Begin(t.Context(), "run-1"))
@@ -238,7 +238,7 @@ func TestClaim(t *testing.T) {
 	assert.Equal(t, "00004.1", next(t, again, "c"))
 	assert.Empty(t, next(t, again, "b"))
 
-	// Another execution: lanes of the one before have nothing.
+	// In another execution, lanes of the earlier one have no claims.
 	require.NoError(t, again.Begin(t.Context(), "run-2"))
 	assert.Equal(t, "00004.1", next(t, again, "z"))
 
@@ -250,8 +250,8 @@ func TestClaim(t *testing.T) {
 	assert.Equal(t, 1, again.BlocksDone())
 }
 
-// TestHostsHoldABlockUp: a trial that hosts keep from being measured waits until the rest
-// of its block is done.
+// TestHostsHoldABlockUp: a trial that the hosts prevent from being measured waits until the
+// rest of its block is done.
 func TestHostsHoldABlockUp(t *testing.T) {
 	r := record(t, frozen(1))
 	for n := range 10 {
@@ -276,8 +276,8 @@ func TestSequential(t *testing.T) {
 	assert.Equal(t, "00003.1", next(t, r, "a"))
 }
 
-// TestDoubleResult: a second result of a trial is kept, does not count, and is told of.
-// A later attempt without one takes nothing back.
+// TestDoubleResult: a second result of a trial is kept, does not count, and is noted. A
+// later attempt without a result changes nothing.
 func TestDoubleResult(t *testing.T) {
 	r := record(t, frozen(1))
 	accept(t, r, "00001.1", trial.Invalid, cause.ClockJumped)
@@ -295,7 +295,7 @@ func TestDoubleResult(t *testing.T) {
 	assert.Equal(t, "00001.2", keys(trials, true))
 }
 
-// TestAmendments: what is skipped and added is found again, and noted once.
+// TestAmendments: skipped and added trials are read back, and are noted once.
 func TestAmendments(t *testing.T) {
 	r := record(t, frozen(1))
 	ctx := t.Context()
@@ -321,7 +321,7 @@ func TestAmendments(t *testing.T) {
 	}
 }
 
-// TestLookOnce: a look is of whole blocks, and what it found stays.
+// TestLookOnce: a look uses whole blocks, and its result stays.
 func TestLookOnce(t *testing.T) {
 	r := record(t, frozen(2))
 	stop := campaign.Stop{Metric: "blackout_ms", Min: 1, Max: 2}
@@ -349,8 +349,7 @@ func TestLookOnce(t *testing.T) {
 	assert.Equal(t, 1, made)
 }
 
-// TestDamagedRecord: what cannot be known is not guessed, and a number is never used
-// twice.
+// TestDamagedRecord: what cannot be known is not guessed, and a number is never used twice.
 func TestDamagedRecord(t *testing.T) {
 	r := record(t, frozen(1))
 	accept(t, r, "00001.1", trial.Valid, "")
@@ -372,7 +371,8 @@ func TestDamagedRecord(t *testing.T) {
 	wantClass(t, err, fault.BadInput)
 }
 
-// TestLock: it ends with the context of who waits, and its holder may remove its file.
+// TestLock: waiting for a lock ends with the context, and the lock's holder may remove its
+// file.
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	unlock, err := dataset.Lock(t.Context(), path)
@@ -396,8 +396,8 @@ func TestLock(t *testing.T) {
 	assert.FileExists(t, path)
 }
 
-// TestCompactionGrowsGeometrically: however many attempts there are, each row is written
-// again a few times only.
+// TestCompactionGrowsGeometrically: however many attempts there are, each row is only
+// rewritten a few times.
 func TestCompactionGrowsGeometrically(t *testing.T) {
 	r := record(t, frozen(300))
 	written, compactions := 0, 0
@@ -417,8 +417,8 @@ func TestCompactionGrowsGeometrically(t *testing.T) {
 	assert.False(t, again.Due())
 }
 
-// TestState: whether the campaign runs is said first, and what is on its way into the
-// tables is nothing wrong while it does.
+// TestState: whether the campaign runs is said first, and while it runs, files on their way
+// into the tables are no problems.
 func TestState(t *testing.T) {
 	r := record(t, frozen(1))
 	require.NoError(t, r.SetState(t.Context(), dataset.StateRunning))
@@ -443,7 +443,7 @@ func TestState(t *testing.T) {
 	_, err = r.Compact(t.Context(), "v1")
 	require.NoError(t, err)
 	check(t, r.Folder())
-	// What never ran has a row among the trials, and is no attempt.
+	// A trial that never ran has a row in table trials, and is no attempt.
 	attempts, _ := rows(t, r.Folder())
 	assert.Len(t, attempts, 2)
 	trials, err := dataset.All(dataset.ReadTrials(r.Folder()))
@@ -463,7 +463,8 @@ func TestState(t *testing.T) {
 	check(t, r.Folder(), "plan/campaign.yaml")
 }
 
-// TestTeardownsAreJoined: how the hosts were left comes after the row, and is found in it.
+// TestTeardownsAreJoined: how the hosts were left is noted after the attempt's row, and is
+// then part of it.
 func TestTeardownsAreJoined(t *testing.T) {
 	r := record(t, frozen(1))
 	accept(t, r, "00001.1", trial.Valid, "")
@@ -496,7 +497,7 @@ func written(t *testing.T, r *dataset.Record, key string) dataset.Attempt {
 	return one
 }
 
-// end has a campaign end, and returns what is wrong with its dataset.
+// end ends a campaign, and returns what is wrong with its dataset.
 func end(t *testing.T, r *dataset.Record) []dataset.Problem {
 	t.Helper()
 	require.NoError(t, r.SetState(t.Context(), dataset.StateCancelled))
@@ -507,8 +508,8 @@ func end(t *testing.T, r *dataset.Record) []dataset.Problem {
 	return problems
 }
 
-// TestFilesWithoutARow: those of an attempt whose workflow was terminated go when the
-// campaign runs no more, and no others.
+// TestFilesWithoutARow: once the campaign no longer runs, the files of an attempt whose
+// workflow was terminated are removed, and no other files.
 func TestFilesWithoutARow(t *testing.T) {
 	r := record(t, frozen(2))
 	require.NoError(t, r.SetState(t.Context(), dataset.StateRunning))
@@ -522,7 +523,8 @@ func TestFilesWithoutARow(t *testing.T) {
 	require.NoError(t, err)
 	accept("00002.2")
 	before := tree(t, r.Folder())
-	// Cut off before its row, which is written last, was there; torn down none the less.
+	// It was interrupted before its row, which is written last, and was torn down
+	// nevertheless.
 	written(t, r, "00002.1")
 	part := load(t, filepath.Join(r.Folder(), "segments", "phases-00002.2.arrows"))
 	store(t, filepath.Join(r.Folder(), "segments", "phases-00002.1.arrows"), part)
@@ -557,8 +559,8 @@ func TestFilesWithoutARow(t *testing.T) {
 	assert.Contains(t, after, filepath.Join("storage=iscsi", "notes.txt"))
 }
 
-// TestUnfinishedFilesGo: what a killed process had only begun to write is no part of a
-// dataset, also where the attempt has its row.
+// TestUnfinishedFilesGo: files that a killed process was still writing are not part of a
+// dataset, even when the attempt has its row.
 func TestUnfinishedFilesGo(t *testing.T) {
 	r := record(t, frozen(1))
 	require.NoError(t, r.SetState(t.Context(), dataset.StateRunning))
@@ -577,7 +579,8 @@ func TestUnfinishedFilesGo(t *testing.T) {
 	assert.NoFileExists(t, counters)
 }
 
-// TestFilesOfALostRowStay: what has had a row, or is being written, is nobody's to remove.
+// TestFilesOfALostRowStay: files of an attempt that had a row, or is being written, may not
+// be removed.
 func TestFilesOfALostRowStay(t *testing.T) {
 	r := record(t, frozen(1))
 	accepted := written(t, r, "00001.1")
@@ -612,7 +615,7 @@ func TestFilesOfALostRowStay(t *testing.T) {
 	assert.FileExists(t, filepath.Join(r.Folder(), beginning.Trial.Folder, "io.parquet"), "it is being written")
 	require.NoError(t, folder.Close())
 	assert.Empty(t, end(t, r))
-	// Whoever had written it learns that it is gone.
+	// The process that had written it learns that it is gone.
 	_, err = r.Accept(t.Context(), beginning)
 	wantClass(t, err, fault.Infrastructure)
 	assert.Empty(t, r.Rows(0))
@@ -622,8 +625,8 @@ func TestFilesOfALostRowStay(t *testing.T) {
 	assert.Empty(t, end(t, r))
 }
 
-// TestNothingIsWrittenTooLate: when the time of who asks is over before it is his turn, he
-// has been told that it was not done, and so it is not done.
+// TestNothingIsWrittenTooLate: when a caller's context ends before its turn, it has been
+// told that nothing was done, and so nothing is done.
 func TestNothingIsWrittenTooLate(t *testing.T) {
 	r := record(t, frozen(1))
 	require.NoError(t, r.Begin(t.Context(), "first"))
@@ -641,8 +644,8 @@ func TestNothingIsWrittenTooLate(t *testing.T) {
 	assert.Equal(t, before, tree(t, r.Folder()))
 }
 
-// TestFirstAcceptedCounts: of two results the one that was accepted first counts, also
-// when its attempt has the higher number; wherever that is read.
+// TestFirstAcceptedCounts: of two results, the one that was accepted first counts, even
+// when its attempt has the higher number, and wherever that is read.
 func TestFirstAcceptedCounts(t *testing.T) {
 	r := record(t, frozen(1))
 	accept(t, r, "00001.2", trial.Valid, "")

@@ -55,7 +55,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// Neighbours that are as far apart as can be, and texts of every kind.
+// Neighbouring values that are as far apart as possible, and texts of every kind.
 func TestRoundTripOfExtremes(t *testing.T) {
 	io := []dataset.IO{
 		{TsNs: math.MinInt64, LatencyNs: math.MaxInt64, SizeBytes: math.MaxInt32, OffsetBytes: math.MinInt64},
@@ -69,8 +69,8 @@ func TestRoundTripOfExtremes(t *testing.T) {
 	same(t, dataset.ReadCounters(filepath.Join(folder, "counters.parquet")), nil)
 }
 
-// Of some columns the others are 0, also where batches use memory again; a column that
-// a file of before does not have is 0 as well.
+// When only some columns are read, the others are 0, even where batches reuse memory; a
+// column that an older file does not have is 0, too.
 func TestReadSomeColumns(t *testing.T) {
 	io := someIO(70_001)
 	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(io)})
@@ -132,7 +132,7 @@ func list(t *testing.T, folder string) []string {
 	return names
 }
 
-// An error of the source leaves what was there, and nothing half-made.
+// An error of the source leaves the old file, and nothing incomplete.
 func TestSourceFails(t *testing.T) {
 	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(someIO(10))})
 	failure := errors.New("no more log")
@@ -150,7 +150,7 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-// A table of I/Os that is not known has no file, also where an earlier try left one.
+// A table of I/Os that is not known has no file, even when an earlier try left one.
 func TestNoIO(t *testing.T) {
 	folder, written := write(t, dataset.TrialFiles{IO: dataset.Rows(someIO(10))})
 	var row dataset.Trial
@@ -171,7 +171,7 @@ func TestNoIO(t *testing.T) {
 	}
 }
 
-// Whoever comes second must not write into the same files.
+// A second writer must not write into the same files.
 func TestOneWriterAtATime(t *testing.T) {
 	campaign := t.TempDir()
 	files := dataset.TrialFiles{CampaignFolder: campaign, Folder: "trial=0001.1", Provenance: provenance()}
@@ -232,8 +232,8 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-// Whatever happens to a file, its reader ends with an error that names it, or
-// with as many rows as were written; a cut is always an error.
+// Whatever happens to a file, reading it either ends with an error that names the file, or
+// gives as many rows as were written; a truncated file is always an error.
 func TestDamagedParquet(t *testing.T) {
 	rows := someIO(2000)
 	folder, _ := write(t, dataset.TrialFiles{IO: dataset.Rows(rows)})
@@ -292,8 +292,8 @@ func TestCampaignFolder(t *testing.T) {
 	}
 }
 
-// TestEachColumn: all columns are done, beside each other where they have many rows, and a
-// panic of the library ends no process then.
+// TestEachColumn: all columns are processed, at the same time where they have many rows,
+// and a panic of the library does not end the process then.
 func TestEachColumn(t *testing.T) {
 	for _, rows := range []int{1, 100_000} {
 		var done atomic.Int64

@@ -130,7 +130,7 @@ func someAttempt(sequence, number int) dataset.Attempt {
 	}
 }
 
-// someTrial makes an attempt's rows; some of what may be null is.
+// someTrial makes an attempt's rows; some of the nullable values are null.
 func someTrial(sequence, attempt int) (dataset.Trial, []dataset.Phase) {
 	key := fmt.Sprintf("%04d.%d", sequence, attempt)
 	storage := []string{"iscsi", "nfs", "drbd"}[sequence%3]

@@ -72,8 +72,8 @@ func schemaOf[R any](t *testing.T, schemas map[string]*arrow.Schema, table *Tabl
 	schemas[table.Name] = schema
 }
 
-// TestSchemas holds that every file says which version of the tables it is of,
-// what the units are and that its rows are a model's, whoever reads it.
+// TestSchemas checks that every file says, to any reader, which version of the tables it
+// has, what the units are, and whether its rows are a model's.
 func TestSchemas(t *testing.T) {
 	for name, schema := range schemasOf(t) {
 		for _, field := range schema.Fields() {
@@ -87,7 +87,7 @@ func TestSchemas(t *testing.T) {
 	}
 }
 
-// TestSimulatedRows holds that rows say what the file's provenance says.
+// TestSimulatedRows checks that rows say the same as the file's provenance.
 func TestSimulatedRows(t *testing.T) {
 	for kind, simulated := range map[string]bool{"simulated": true, "emulated": false, "hardware": false} {
 		schema, _, record := writtenOf(t, IOs, kind, []IO{{}, {}})
@@ -98,8 +98,8 @@ func TestSimulatedRows(t *testing.T) {
 	}
 }
 
-// TestTimes holds that a time is there as a time stamp too, null where it is, and
-// that a file in which the two differ is not read.
+// TestTimes checks that each time also exists as a time stamp, which is null where the time
+// is, and that a file in which the two differ is not read.
 func TestTimes(t *testing.T) {
 	at := int64(1_700_000_000_123_456_789)
 	rows := []Witness{{Trial: "00012.3", FromTsNs: &at}, {Trial: "00012.3"}}
@@ -126,7 +126,7 @@ func TestTimes(t *testing.T) {
 	assert.ErrorContains(t, err, "from_ts")
 }
 
-// A file of a later version is refused by name, and is not damaged.
+// A file of a later version is refused with its version, and does not count as damaged.
 func TestNewerSchema(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "io.parquet")
 	_, err := writeParquet(IOs, path, facts{}, Rows([]IO{{}}))

@@ -52,8 +52,8 @@ func eventBatches() [][]dataset.Event {
 	return [][]dataset.Event{events[:1], events[1:40], events[40:41], events[41:]}
 }
 
-// A crash leaves the bytes that were acknowledged, and any part of the next
-// batch and its line. Exactly the acknowledged batches come back.
+// A crash leaves the acknowledged bytes, and any part of the next batch and its line.
+// Exactly the acknowledged batches are read back.
 func TestSegmentAfterACrash(t *testing.T) {
 	folder, batches := t.TempDir(), eventBatches()
 	path := filepath.Join(folder, "events-0001.arrows")
@@ -81,7 +81,7 @@ func TestSegmentAfterACrash(t *testing.T) {
 	if cuts < 500 {
 		t.Errorf("only %d cuts were tried", cuts)
 	}
-	// Before the segment itself was made.
+	// This is the state before the segment itself was made.
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestSegmentAfterACrash(t *testing.T) {
 	same(t, dataset.ReadSegments(dataset.Events, path), nil)
 }
 
-// Acknowledged bytes that are gone or changed are damage, and not one row comes.
+// Acknowledged bytes that are missing or changed are damage, and no row is read.
 func TestDamagedSegment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events-0001.arrows")
 	data, side := segment(t, path, eventBatches())
@@ -165,7 +165,7 @@ func TestSegmentIsNeverContinued(t *testing.T) {
 	}
 	same(t, dataset.ReadSegments(dataset.Events, paths...), someEvents(60))
 
-	// One that is set aside is not read, keeps its files, and its number.
+	// A segment that is set aside is not read, but keeps its files and its number.
 	aside, err := dataset.SetAside(first)
 	if err != nil || aside != first+".damaged" {
 		t.Fatalf("set aside: %s, %v", aside, err)

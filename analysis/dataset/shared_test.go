@@ -9,8 +9,8 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// TestSharedFileSystems: a folder that another machine may write to is refused, whatever
-// the file system is called.
+// TestSharedFileSystems: a folder to which another machine may write is refused, whatever
+// its file system is called.
 func TestSharedFileSystems(t *testing.T) {
 	for magic, want := range map[uint32]string{
 		0x6969: "NFS", 0xFF534D42: "CIFS", 0xFE534D42: "SMB", 0x00C36400: "Ceph", 0x01021997: "9P", 0x0BD00BD0: "Lustre",

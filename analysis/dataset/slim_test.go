@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRowKeepsNothingElse: a row that the record keeps does not keep what its maker had it
-// point into.
+// TestRowKeepsNothingElse: a row in the record does not keep the memory that its maker let
+// it point into.
 func TestRowKeepsNothingElse(t *testing.T) {
 	type read struct {
 		detail  string

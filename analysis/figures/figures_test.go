@@ -54,8 +54,8 @@ func all() []figures.Figure {
 	}
 }
 
-// TestEveryFigure: a figure says what it is where people see it, where a screen reader
-// reads it, and where it is copied to; has a table; and asks nothing of anybody.
+// TestEveryFigure: a figure names its testbed where people see it, where a screen reader
+// reads it, and where it is copied to; it has a table; and it loads nothing from elsewhere.
 func TestEveryFigure(t *testing.T) {
 	hex := regexp.MustCompile(`#[0-9A-Fa-f]{3,6}\b`)
 	for _, f := range all() {
@@ -103,7 +103,8 @@ func TestTimelineTable(t *testing.T) {
 	assert.Equal(t, []string{"0.50", "1.00", "1 of 3", "800", "800", "800"}, rows[5])
 }
 
-// TestOverDistanceTable: a median of failures is ∞, and an interval that nobody knows is none.
+// TestOverDistanceTable: a median of failures is ∞, and an interval that is not known is left
+// out.
 func TestOverDistanceTable(t *testing.T) {
 	drawn := all()
 	f := drawn[slices.IndexFunc(drawn, func(f figures.Figure) bool { return f.ID == "h" })]
@@ -115,8 +116,8 @@ func TestOverDistanceTable(t *testing.T) {
 	assert.NotContains(t, f.SVG(), "NaN")
 }
 
-// TestWithoutColour: what differs in a figure differs by its dashes, its width or its
-// filling too.
+// TestWithoutColour: what differs by colour in a figure also differs by dashes, width or
+// filling.
 func TestWithoutColour(t *testing.T) {
 	colour := regexp.MustCompile(`var\(--[a-z]+\)`)
 	styles := func(f figures.Figure, paths string) map[string]bool {
@@ -139,8 +140,8 @@ func TestWithoutColour(t *testing.T) {
 	assert.Regexp(t, `style="fill:none;stroke:var\(--one\)`, traffic)
 }
 
-// TestNothingToDraw: a cell whose trials tell nothing has figures all the same, and no
-// panic of a logarithm.
+// TestNothingToDraw: a cell whose trials have no data still has figures, without a panic
+// from a logarithm.
 func TestNothingToDraw(t *testing.T) {
 	for _, f := range []figures.Figure{
 		figures.Timeline{Bins: 2, BinS: 1, FromS: -1, Traces: []figures.Trace{{MaxMs: []float64{math.NaN(), math.NaN()}}}}.Response("a", "x"),
@@ -156,8 +157,8 @@ func TestNothingToDraw(t *testing.T) {
 	}
 }
 
-// TestOverTimeTable: rows of several bins have the range of their medians, never a mean of
-// them, and the longest of all.
+// TestOverTimeTable: rows of several bins have the range of the bins' medians, never a mean
+// of them, and the longest of all.
 func TestOverTimeTable(t *testing.T) {
 	values, longest := make([]float64, 48), make([]float64, 48)
 	for i := range values {

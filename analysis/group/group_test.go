@@ -77,8 +77,8 @@ func TestValue(t *testing.T) {
 	assert.False(t, group.IsMetric("seed"))
 }
 
-// TestContradiction: a valid trial has I/O before and after its migration, and somebody
-// else's log, which has no phases, has some at all.
+// TestContradiction: a valid trial has I/O before and after its migration; a log that
+// somebody else wrote has no phases, but must have some I/O.
 func TestContradiction(t *testing.T) {
 	some, none := int64(3), int64(0)
 	phases := func(ios *int64, names ...string) (of []dataset.Phase) {

@@ -11,8 +11,8 @@ import (
 	"heliotrope/analysis/stats"
 )
 
-// FuzzDocuments: what is read of a document has I/Os, times that are in order, histograms with as many
-// I/Os as they say, and what is not has problems of one line each.
+// FuzzDocuments: a document that can be read gives I/Os, times in order, and histograms whose counts
+// add up; any other gives problems of one line each.
 func FuzzDocuments(f *testing.F) {
 	f.Add(string(JSON), captured(f, "fio/testdata/fio-3.33-percentiles.json"))
 	f.Add(string(JSON), `{"fio version": "x", "jobs": [{"jobname": "a", "read": {"total_ios": 3, "runtime": 5, "clat_ns": {"N": 3, "max": 900, "mean": 5, "bins": {"129": 2, "888": 1}}}}]}`)

@@ -57,8 +57,8 @@ func rowsOf(t *testing.T, folder, attempt string) []dataset.IO {
 	return rows
 }
 
-// TestForms holds that lines with all the fields that fio has had are read, and what is
-// their offset.
+// TestForms checks that lines with all the fields that fio has ever written are read, and
+// what counts as their offset.
 func TestForms(t *testing.T) {
 	for name, c := range map[string]struct {
 		more string
@@ -88,7 +88,8 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// TestFromTheStart holds that a log of before fio 3.20 that begins at offset 0 has offsets.
+// TestFromTheStart checks that a log from before fio 3.20 that begins at offset 0 has
+// offsets.
 func TestFromTheStart(t *testing.T) {
 	folder := t.TempDir()
 	put(t, folder, "job_lat.1.log", "5, 1000, 0, 512, 0\n5, 1000, 0, 512, 512\n")
@@ -98,8 +99,8 @@ func TestFromTheStart(t *testing.T) {
 	assert.Equal(t, []int64{0, 512}, []int64{rows[0].OffsetBytes, rows[1].OffsetBytes})
 }
 
-// TestDataset holds what a folder of logs becomes, that one that is there is not read into
-// it again, and that one that was changed replaces what it was.
+// TestDataset checks what a folder of logs becomes, that a log that is there is not read
+// into the dataset again, and that a changed log replaces its first version.
 func TestDataset(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
 	var text strings.Builder
@@ -152,8 +153,8 @@ func TestDataset(t *testing.T) {
 	assert.Len(t, rows, 2)
 }
 
-// TestBadLogs holds that what cannot be understood is named with its line, that nothing of it
-// is left, and that what is good is taken.
+// TestBadLogs checks that errors are reported with their lines, that nothing of a bad log is
+// left, and that good logs are taken.
 func TestBadLogs(t *testing.T) {
 	const good = "5, 812345, 1, 4096, 20480, 0\n"
 	for name, c := range map[string]struct{ text, want string }{
@@ -191,7 +192,8 @@ func TestBadLogs(t *testing.T) {
 	}
 }
 
-// TestChangedForTheWorse holds that a log that is damaged later leaves what it was.
+// TestChangedForTheWorse checks that a log that is damaged later leaves its earlier version
+// in the dataset.
 func TestChangedForTheWorse(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
 	put(t, folder, "job_lat.1.log", "5, 812345, 1, 4096\n")
@@ -202,8 +204,8 @@ func TestChangedForTheWorse(t *testing.T) {
 	assert.Len(t, rowsOf(t, result.Folder, "00001.1"), 1)
 }
 
-// TestStoppedInTheMiddle holds that a log whose ingestion was ended is ingested once, as the
-// same attempt.
+// TestStoppedInTheMiddle checks that a log whose ingestion was interrupted is ingested once,
+// as the same attempt.
 func TestStoppedInTheMiddle(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
 	put(t, folder, "a_lat.1.log", strings.Repeat("5, 812345, 1, 4096\n", 200_000))
@@ -221,7 +223,8 @@ func TestStoppedInTheMiddle(t *testing.T) {
 	assert.Len(t, rows, 2)
 }
 
-// TestRefused: what must not be written over, and what is not there.
+// TestRefused: folders that must not be overwritten and paths that do not exist are
+// refused.
 func TestRefused(t *testing.T) {
 	data := t.TempDir()
 	put(t, data, "campaign=logs/attempts.parquet", "x")
@@ -235,7 +238,7 @@ func TestRefused(t *testing.T) {
 	require.ErrorContains(t, err, "are both called a_lat.1.log")
 }
 
-// TestBegan holds that the beginning is added to the log's times.
+// TestBegan checks that Options.Began is added to the log's times.
 func TestBegan(t *testing.T) {
 	folder := t.TempDir()
 	put(t, folder, "a.txt", "5, 1, 1, 4096\n")

@@ -16,8 +16,8 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// killedEnv makes the test's program ingest the folder that it names, into the one after the colon. It
-// tells of each reading with a line.
+// killedEnv makes the test's program ingest the folder that it names into the folder after the colon.
+// It prints a line for each read.
 const killedEnv = "HELIOTROPE_TEST_INGEST"
 
 func TestMain(m *testing.M) {
@@ -40,8 +40,8 @@ func ingestToBeKilled(text string) int {
 	return 0
 }
 
-// killAfter ingests in a process of its own and kills it (SIGKILL) after so many readings. It says whether
-// the process had ended before.
+// killAfter ingests in a process of its own and kills it (SIGKILL) after so many reads. It says whether
+// the process had ended before that.
 func killAfter(t *testing.T, folder, data string, readings int) (ended bool) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -62,8 +62,8 @@ func killAfter(t *testing.T, folder, data string, readings int) (ended bool) {
 	return false
 }
 
-// TestKilled: the process is killed again and again in the middle of many files of all kinds, and goes on. In
-// the end each file's rows are there once, and nothing half is.
+// TestKilled: the process is killed again and again in the middle of many files of all kinds, and continues.
+// In the end each file's rows are there once, and nothing is incomplete.
 func TestKilled(t *testing.T) {
 	const logs = 30
 	folder, data := t.TempDir(), t.TempDir()
@@ -81,7 +81,7 @@ func TestKilled(t *testing.T) {
 	kills := 0
 	for readings := 1; !killAfter(t, folder, data, readings); readings += 7 {
 		kills++
-		// A reader that comes now finds rows of files that are whole, or none.
+		// A reader at this moment finds rows of complete files, or none.
 		assert.NotPanics(t, func() { _, _ = dataset.Check(campaign) })
 	}
 	assert.Greater(t, kills, 3)
@@ -117,7 +117,7 @@ func TestKilled(t *testing.T) {
 	assert.Zero(t, leftovers, "nothing half-written")
 }
 
-// TestKilledAndGone: what was begun of a file that is not ingested again is not there.
+// TestKilledAndGone: what was begun of a file that is not ingested again is removed.
 func TestKilledAndGone(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
 	put(t, folder, "a_lat.1.log", strings.Repeat("5, 812345, 1, 4096\n", 200_000))

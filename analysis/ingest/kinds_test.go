@@ -52,8 +52,8 @@ func histogramsOf(t *testing.T, folder string, row dataset.Trial) []dataset.Hist
 	return rows
 }
 
-// TestThreeViewsOfOneJob: fio 3.33's log of single I/Os, its histogram log and its json+ of the same job
-// become the same numbers, as near as fio's buckets are.
+// TestThreeViewsOfOneJob: fio 3.33's log of single I/Os, its histogram log and its json+ output of the
+// same job give the same numbers, as precisely as fio's buckets allow.
 func TestThreeViewsOfOneJob(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
 	put(t, folder, "a/job_clat.1.log", captured(t, "fio/testdata/fio-3.33_clat.1.log"))
@@ -110,8 +110,8 @@ func TestThreeViewsOfOneJob(t *testing.T) {
 	}
 }
 
-// TestPercentilesAlone: of fio's JSON without bins its percentiles are taken as they are; of reads
-// and writes together there are none, for percentiles are not averaged.
+// TestPercentilesAlone: from fio's JSON without bins, percentiles are taken as they are; reads and
+// writes together have none, because percentiles are not averaged.
 func TestPercentilesAlone(t *testing.T) {
 	folder := t.TempDir()
 	put(t, folder, "out.json", captured(t, "fio/testdata/fio-3.33-percentiles.json"))
@@ -135,8 +135,8 @@ func TestPercentilesAlone(t *testing.T) {
 	assert.Equal(t, (int64(1796017293527)-2001)*1e6, row.StartedTsNs, "from when fio ended and how long it ran")
 }
 
-// TestJobs: each job of a file is an attempt, and stays it when the file changes; one that did
-// nothing is none.
+// TestJobs: each job of a file is an attempt, and stays the same attempt when the file
+// changes; a job that did nothing is none.
 func TestJobs(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
 	job := func(name, io string) string {
@@ -172,7 +172,7 @@ func TestJobs(t *testing.T) {
 	assert.Len(t, rows, 3, "what it was stays")
 }
 
-// TestHistogramLogs: what a histogram log does not tell is not known.
+// TestHistogramLogs: what a histogram log does not say is not known.
 func TestHistogramLogs(t *testing.T) {
 	line := func(head string, counts ...string) string {
 		return head + ", " + strings.Join(append(counts, make([]string, 29-len(counts))...), ", ") + "\n"
@@ -202,7 +202,8 @@ func TestHistogramLogs(t *testing.T) {
 	assert.Contains(t, row.Notes, "7 I/Os took 8.6 s or longer")
 }
 
-// TestSpreading: I/Os stay as many, a single one is in the middle, and no bucket is left.
+// TestSpreading: the number of I/Os stays the same, a single I/O is in the middle, and
+// nothing is left for the next row.
 func TestSpreading(t *testing.T) {
 	var s spreading
 	s.add(1024, 2048, 1)
@@ -247,7 +248,8 @@ func TestIometer(t *testing.T) {
 	}
 }
 
-// TestBadDocuments: what is wrong with a document is told at once, with lines, and nothing of it is there.
+// TestBadDocuments: all errors of a document are reported at once, with lines, and nothing of it is in the
+// dataset.
 func TestBadDocuments(t *testing.T) {
 	csv := captured(t, "results/testdata/1.1.0.csv")
 	for name, c := range map[string]struct {
@@ -283,7 +285,7 @@ func TestBadDocuments(t *testing.T) {
 	}
 }
 
-// TestBest: of the logs of one job the one that tells most is taken.
+// TestBest: of several logs of a job, the one that says most is taken.
 func TestBest(t *testing.T) {
 	folder := t.TempDir()
 	for _, name := range []string{"a_lat.1.log", "a_clat.1.log", "a_clat_hist.1.log", "b_clat_hist.2.log", "b_slat_hist.2.log", "c_clat.1.log.gz", "c_clat_hist.1.log", "hist_lat.log"} {

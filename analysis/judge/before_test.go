@@ -11,7 +11,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestFoldersOfBefore holds that attempts of schema version 1 are judged again, and
+// TestFoldersOfBefore checks that attempts of schema version 1 can be judged again, and
 // that their witnesses say the same.
 func TestFoldersOfBefore(t *testing.T) {
 	const folder = "../dataset/testdata/campaign=before"

@@ -13,8 +13,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// memory is what Go has of the system, less what it gave back: the most that was
-// seen.
+// memory is the peak of what Go has taken from the system, minus what it gave back.
 type memory struct {
 	samples []metrics.Sample
 	most    uint64
@@ -29,8 +28,8 @@ func (m *memory) look() {
 	m.most = max(m.most, m.samples[0].Value.Uint64()-m.samples[1].Value.Uint64())
 }
 
-// cpuTime is the time that this process has spent on processors: what else the
-// machine does is not in it.
+// cpuTime is the processor time of this process, which other work of the machine does not
+// affect.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage
@@ -74,7 +73,7 @@ func busy(count int64, memory *memory) dataset.Batches[dataset.IO] {
 	}
 }
 
-// judged judges I/Os, and tells rate and memory.
+// judged judges I/Os, and reports rate and memory.
 func judged(b *testing.B, count int64, ios dataset.Batches[dataset.IO], memory *memory) {
 	b.Helper()
 	var row dataset.Trial

@@ -12,8 +12,8 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// TestSteeredClock: a clock that its daemon slewed was not set. How uncertain it is
-// meanwhile follows from how fast it was made to run.
+// TestSteeredClock: a clock that its daemon slewed was not set. Its uncertainty in that
+// time follows from how fast it was made to run.
 func TestSteeredClock(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	for i := range rows.clocks {

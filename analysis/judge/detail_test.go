@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// blur makes histograms of the I/Os that completed from one moment to another, in ms,
-// of so many ms each, as the load's log does when it has no room for each.
+// blur replaces the I/Os that completed from one moment to another, in ms, by histograms of
+// so many ms each, as the load's log does when it has no room for single I/Os.
 func blur(rows *tables, from, to, length int64) {
 	for ms := from; ms < to; ms += length {
 		for _, op := range []string{dataset.OpRead, dataset.OpWrite} {
@@ -37,7 +37,7 @@ func blur(rows *tables, from, to, length int64) {
 	}
 }
 
-// What the log has no single I/Os of is counted by its histograms.
+// I/Os that the log does not have one by one are counted by its histograms.
 func TestHistograms(t *testing.T) {
 	want, rows := attempt(trial.Teardown), migration()
 	full := run(t, &want, rows, judge.DefaultLimits())
@@ -67,8 +67,8 @@ func TestHistograms(t *testing.T) {
 	require.Nil(t, row.GapGuestClockMs)
 }
 
-// An end of a stall that is in a histogram is as uncertain as that is long, and whether
-// its longest I/O was in flight over the step is not known.
+// When the end of a stall is in a histogram, it is as uncertain as the histogram is long,
+// and it is not known whether the histogram's longest I/O was in flight over the step.
 func TestHistogramsAtTheStall(t *testing.T) {
 	row, rows := still()
 	rows.io = stream(dataset.OpRead, 20_000)
@@ -82,7 +82,7 @@ func TestHistogramsAtTheStall(t *testing.T) {
 	is(t, row.Response, 1520, 1507) // 20 ms, or the stall and 20 ms
 }
 
-// Rounds of a second cannot be told apart by times of a second.
+// Rounds of a second cannot be told apart with histograms of a second.
 func TestCoarseHistograms(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	blur(&rows, 60_000, 64_000, 2000)

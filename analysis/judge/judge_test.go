@@ -72,8 +72,8 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// Two readings of a counter at one time are one look, also when they differ: that
-// says nothing of when the counter grew, at the first look least of all.
+// Two readings of a counter at the same time are one look, even when they differ: they do
+// not say when the counter grew, least of all at the first look.
 func TestReadingsOfOneTime(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	want := run(t, &row, rows, judge.DefaultLimits())
@@ -90,7 +90,7 @@ func TestReadingsOfOneTime(t *testing.T) {
 	}
 }
 
-// On the way back the hosts change places.
+// On the way back the hosts swap their parts.
 func TestReturn(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	row.Direction = "return"
@@ -121,7 +121,7 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// The guest's clock is put right by what the hypervisors saw.
+// The guest's clock is corrected by what the hypervisors saw.
 func TestSuspension(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	paused, pausedRows := pause()
@@ -153,8 +153,8 @@ func TestSuspension(t *testing.T) {
 	}
 }
 
-// A control without a migration: witnesses tell their longest silence, and
-// there is no blackout.
+// In a control without a migration, witnesses report their longest silence, and there is no
+// blackout.
 func TestNoMigration(t *testing.T) {
 	row, rows := pause()
 	row.Control, row.MigrationStartedTsNs = "none", nil
@@ -185,8 +185,7 @@ func remove[R any](rows []R, gone func(R) bool) []R {
 	return slices.DeleteFunc(slices.Clone(rows), gone)
 }
 
-// A witness that is not there or has a hole says nothing, and makes the
-// measurement invalid.
+// A witness that is missing or has a hole says nothing, and makes the measurement invalid.
 func TestWitnessesThatDied(t *testing.T) {
 	in := func(ts, from, to int64) bool { return ts >= at(from) && ts < at(to) }
 	for name, c := range map[string]struct {
@@ -257,9 +256,9 @@ func TestWitnessesThatDied(t *testing.T) {
 	}
 }
 
-// The guest's clock stands still while it is stopped. Where nobody watched, that
-// is no clock that was set: why it stepped is not known, and the watch is what
-// was missing.
+// The guest's clock stands still while the guest is stopped. Where nobody watched, the step
+// does not count as a clock that was set: its reason is not known, and the cause is the
+// missing watch.
 func TestUnknownIsNoJump(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	for i := range rows.clocks {
@@ -283,8 +282,8 @@ func TestUnknownIsNoJump(t *testing.T) {
 	}
 }
 
-// A hypervisor that tells of each change with its own time is heard, not looked
-// at: it may be silent for some seconds, as one is that is busy, but not for long.
+// A hypervisor that reports every change with its own time is not polled: it may be silent
+// for some seconds, for instance because it is busy, but not for long.
 func TestToldNotLookedAt(t *testing.T) {
 	for seconds, want := range map[int64]trial.Verdict{4: "", 9: trial.Invalid} {
 		row, rows := attempt(trial.Teardown), migration()
@@ -302,8 +301,8 @@ func TestToldNotLookedAt(t *testing.T) {
 	}
 }
 
-// A guest that comes back to where it was before has two numbers there, and each
-// of them is the guest's.
+// A guest that comes back to its first host has two domain numbers there, and both are the
+// guest's.
 func TestNumbersDoNotMatter(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	for i := range rows.domains {
@@ -315,8 +314,8 @@ func TestNumbersDoNotMatter(t *testing.T) {
 	says(t, run(t, &row, rows, judge.DefaultLimits()), dataset.WitnessHypervisor, 3000, 7)
 }
 
-// Counters that wrap, begin again with the move, or jump back are no activity
-// beyond what they show, and never a negative number.
+// Counters that wrap around, begin again with the move, or jump back show no activity
+// beyond their readings, and never a negative number.
 func TestCountersBeginAgain(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	for i := range rows.counters {
@@ -340,7 +339,7 @@ func TestCountersBeginAgain(t *testing.T) {
 	says(t, judged, dataset.WitnessBackend, 2000, 102) // 53.05 to 55.05
 }
 
-// The network copies, overtakes and loses.
+// The network duplicates, reorders and loses datagrams.
 func TestHeartbeatsDuplicatedReorderedLost(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	twice := rows.heartbeats[100]
@@ -359,8 +358,8 @@ func TestHeartbeatsDuplicatedReorderedLost(t *testing.T) {
 	}
 }
 
-// Without the guest's clock the times of arrival are taken, less the way from
-// site B: half of the certificate's round trip.
+// Without the guest's clock the times of arrival are used, minus the delay from site B:
+// half of the certificate's round trip.
 func TestNetworkByArrival(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	rows.clocks = remove(rows.clocks, func(c dataset.Clock) bool { return c.Machine == trial.Guest })
@@ -425,8 +424,8 @@ func TestClockLimit(t *testing.T) {
 	}
 }
 
-// Of an attempt that did not get to its end what is known is told, no more, and
-// nothing is held against it but a lost write.
+// For an attempt that did not get to its end, only what is known is reported, and nothing
+// is held against it except a lost write.
 func TestWhatStopped(t *testing.T) {
 	for _, c := range []struct {
 		last      trial.Phase

@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestOverwrittenLedger: what a ring that was too short has lost of the migration is
-// said, and what it has lost of before is nobody's business.
+// TestOverwrittenLedger: it is reported what a ring that was too short has lost of the
+// migration; what it has lost from before does not matter.
 func TestOverwrittenLedger(t *testing.T) {
 	for name, c := range map[string]struct {
 		checked int64

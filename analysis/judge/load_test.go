@@ -70,8 +70,8 @@ func deref(phases []dataset.Phase) []any {
 	return all
 }
 
-// The longest gap is bounded by the window's ends, and needs no witness beside
-// the guest; without table clocks, its uncertainty is that of the row's.
+// The longest gap is limited by the window's ends, and needs no witness other than the
+// guest; without table clocks, its uncertainty is that in the row.
 func TestLongestGap(t *testing.T) {
 	for name, c := range map[string]struct {
 		completions []int64 // ms; the window is from 51 s to 70 s
@@ -94,7 +94,8 @@ func TestLongestGap(t *testing.T) {
 	}
 }
 
-// An I/O that failed is no work that got done, however soon: but who asked for it waited.
+// A failed I/O is no completed work, however soon it fails, but its caller has waited for
+// it.
 func TestFailedIO(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	for i := range rows.io {
@@ -120,8 +121,8 @@ func percentile(sorted []int64, perMille int) int64 {
 	return sorted[max((len(sorted)*perMille+999)/1000, 1)-1]
 }
 
-// Percentiles come from histograms: within 0.1 % of the exact ones, whatever the
-// response times are like. Counts, sums and maxima are exact.
+// Percentiles come from histograms: they are within 0.1 % of the exact ones for all
+// distributions of response times. Counts, sums and maxima are exact.
 func TestPercentiles(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 7))
 	for name, draw := range map[string]func(i int) int64{

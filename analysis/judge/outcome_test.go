@@ -11,14 +11,15 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// silent takes away what a guest says from its stall on: it hangs.
+// silent removes everything that the guest says from its stall on: it hangs.
 func silent(t *tables) {
 	away(t)
 	t.heartbeats = remove(t.heartbeats, func(h dataset.Heartbeat) bool { return h.TsNs >= at(52_000) })
 	t.clocks = remove(t.clocks, func(c dataset.Clock) bool { return c.Machine == trial.Guest && c.TsNs >= at(52_000) })
 }
 
-// away takes away what the disk did from the stall on, and lets the ledger stand still.
+// away removes everything that the disk did from the stall on, and lets the ledger stand
+// still.
 func away(t *tables) {
 	t.io = remove(t.io, func(x dataset.IO) bool { return x.TsNs >= at(52_000) })
 	t.counters = nil
@@ -118,8 +119,8 @@ func TestWhatDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// A disk that does not come back keeps its numbers: the recovery that there was not,
-// and all that was lost.
+// A disk that does not come back still has its numbers: no recovery, and everything that
+// was lost.
 func TestNoRecoveryKeepsItsNumbers(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	away(&rows)
@@ -129,8 +130,8 @@ func TestNoRecoveryKeepsItsNumbers(t *testing.T) {
 	}
 }
 
-// What the storage does before the migration is in the window: an attempt that does
-// not know when that began is judged from the migration's start, as before.
+// What the storage does before the migration is in the window. An attempt that does not
+// know when that began is judged from the migration's start.
 func TestWindowHasTheStoragesParts(t *testing.T) {
 	for prepared, want := range map[int64]float64{0: 4, 50_000: 4.8} {
 		row, rows := attempt(trial.Teardown), migration()

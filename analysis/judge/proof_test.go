@@ -30,7 +30,7 @@ func TestLostWrites(t *testing.T) {
 	if *row.LedgerAcked != 101 || *row.LedgerLost != 2 {
 		t.Errorf("acknowledged %d, lost %d", *row.LedgerAcked, *row.LedgerLost)
 	}
-	// It is told whatever else is wrong, and of an attempt that stopped.
+	// It is reported whatever else is wrong, and also of an attempt that stopped early.
 	rows.domains, rows.clocks = nil, nil
 	stopped := attempt(trial.Before)
 	if judged := run(t, &stopped, rows, judge.DefaultLimits()); judged.Cause != cause.LostWrite {
@@ -47,7 +47,7 @@ func TestLostWrites(t *testing.T) {
 	}
 }
 
-// certificates are a certificate's rows whose round trips from site B are so long.
+// certificates are the rows of a certificate with this round trip from site B.
 func certificates(t *testing.T, rtt time.Duration) []dataset.Certificate {
 	t.Helper()
 	profile, err := wan.ParseProfile("rtt=60ms")
@@ -64,7 +64,7 @@ func certificates(t *testing.T, rtt time.Duration) []dataset.Certificate {
 	return judge.CertificateRows("0001.1", judge.MomentBefore, certificate, profile, wan.Tolerance{RTTMs: 2, RTTPercent: 3, MinThroughputPercent: 20})
 }
 
-// A certificate goes through its rows and is judged again by other limits.
+// A certificate is converted to rows, and judged again by other limits.
 func TestCertificates(t *testing.T) {
 	for _, c := range []struct {
 		rtt     time.Duration
@@ -98,7 +98,7 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// TestProbeInCertificates: what a probe found is judged again from its row.
+// TestProbeInCertificates: the result of a probe is judged again from its row.
 func TestProbeInCertificates(t *testing.T) {
 	profile, err := wan.ParseProfile("rtt=60ms,rate=100mbit")
 	require.NoError(t, err)
@@ -278,7 +278,7 @@ func TestApplyAndAgain(t *testing.T) {
 		{died, trial.Invalid, cause.LoadDied, trial.Invalid, cause.LoadDied, cause.LoadDied},
 		{lost, trial.Valid, "", trial.TargetFailed, cause.LostWrite, ""},
 		{lost, trial.TargetFailed, cause.TimeOut, trial.TargetFailed, cause.LostWrite, cause.LostWrite},
-		// What a step said of it stays.
+		// A verdict that a step set stays.
 		{judge.Judged{}, trial.Invalid, cause.WitnessDied, trial.Invalid, cause.WitnessDied, cause.WitnessDied},
 	} {
 		row := attempt(trial.Teardown)
@@ -291,7 +291,7 @@ func TestApplyAndAgain(t *testing.T) {
 			t.Errorf("again, %s on %s (%s): %s, %s", c.judged.Cause, c.verdict, c.known, row.Verdict, row.Cause)
 		}
 	}
-	// What never measured cannot become valid.
+	// An attempt that never measured anything cannot become valid.
 	row := attempt(trial.Before)
 	row.Verdict, row.Cause = string(trial.Invalid), string(cause.WANOutOfTolerance)
 	if judge.Again(&row); row.Verdict != string(trial.Invalid) {
@@ -299,8 +299,8 @@ func TestApplyAndAgain(t *testing.T) {
 	}
 }
 
-// The defaults are those of a campaign file that says nothing, and limits
-// survive the provenance.
+// The defaults are those of a campaign file that sets none, and limits survive the
+// provenance.
 func TestLimits(t *testing.T) {
 	spec, err := campaign.Parse("x.yaml", []byte("version: 1\nname: x\nseed: 1\ntestbed: simulated\nrepetitions: 1\nmatrix: {storage: [nfs], wan: [lan], access: [database]}\n"), nil)
 	if err != nil {

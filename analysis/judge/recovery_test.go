@@ -12,7 +12,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// every adds an I/O each so many ms.
+// every adds an I/O every step ms.
 func every(ios []dataset.IO, from, to, step int64) []dataset.IO {
 	for ms := from; ms < to; ms += step {
 		ios = append(ios, dataset.IO{TsNs: at(ms), GuestTsNs: at(ms), Op: dataset.OpRead})
@@ -20,16 +20,16 @@ func every(ios []dataset.IO, from, to, step int64) []dataset.IO {
 	return ios
 }
 
-// rated is the scene migration with other I/Os: 10 a second, with 5 a second from
-// 55 s to 57 s, and afterwards one each so many ms.
+// rated is the scene migration with other I/Os: 10 a second, 5 a second from 55 s to 57 s,
+// and afterwards one every step ms.
 func rated(step int64) (dataset.Trial, tables) {
 	row, rows := attempt(trial.Teardown), migration()
 	rows.io = every(every(every(nil, 30_000, 52_000, 100), 55_000, 57_000, 200), 57_000, 75_000, step)
 	return row, rows
 }
 
-// The guest's load is back when it is as the new site lets it be, and what it lost
-// is less than that.
+// The guest's load has recovered when it is at the level of the new site, and the loss is
+// counted against that level.
 func TestRecoveryAtTheNewSite(t *testing.T) {
 	for name, c := range map[string]struct {
 		step                  int64
@@ -52,7 +52,7 @@ func TestRecoveryAtTheNewSite(t *testing.T) {
 	}
 }
 
-// What completed beyond the level is taken off the loss.
+// I/Os beyond the level reduce the loss.
 func TestSignedLoss(t *testing.T) {
 	row, rows := rated(100)
 	rows.io = every(rows.io, 51_000, 52_000, 20) // 50 more, which are 5 s
@@ -70,7 +70,7 @@ func TestSignedLoss(t *testing.T) {
 	require.Nil(t, row.RecoveryMs)
 }
 
-// A load that never is steady at the new site has no level to come back to.
+// A load that is never steady at the new site has no level to recover to.
 func TestNoSteadyLevelAtTheNewSite(t *testing.T) {
 	row, rows := rated(100)
 	rows.io = every(rows.io, 62_000, 64_000, 50)
@@ -81,7 +81,7 @@ func TestNoSteadyLevelAtTheNewSite(t *testing.T) {
 	require.Nil(t, row.IOLostS)
 	require.Equal(t, []string{"recovery and I/O lost are not known: no steady level at the new site"}, judged.Notes)
 
-	// The last window that was steady counts: of the last 2 s there is one I/O only.
+	// The last steady window counts: the last 2 s have only one I/O.
 	row, rows = rated(100)
 	rows.io = append(remove(rows.io, func(x dataset.IO) bool { return x.TsNs >= at(68_000) }), every(nil, 68_000, 70_000, 5000)...)
 	limits := judge.DefaultLimits()
@@ -90,7 +90,7 @@ func TestNoSteadyLevelAtTheNewSite(t *testing.T) {
 	require.InDelta(t, 10, *row.LevelAfterIOPS, 1e-9)
 }
 
-// A disk that did not come back lost all of the time from the stall on.
+// When the disk did not come back, all of the time from the stall on is lost.
 func TestLossWithoutRecovery(t *testing.T) {
 	row, rows := rated(100)
 	rows.io = remove(rows.io, func(x dataset.IO) bool { return x.TsNs >= at(52_000) })
@@ -101,8 +101,7 @@ func TestLossWithoutRecovery(t *testing.T) {
 	require.NotContains(t, judged.Notes, "recovery and I/O lost are not known: no steady level at the new site")
 }
 
-// A migration whose stall nobody saw has no moment from which on the new site's
-// level counts.
+// A migration whose stall nobody saw has no moment from which the new site's level counts.
 func TestLossWithoutAStall(t *testing.T) {
 	row, rows := rated(100)
 	row.AbsentWitnesses, rows.domains = dataset.WitnessHypervisor, nil
@@ -111,8 +110,8 @@ func TestLossWithoutAStall(t *testing.T) {
 	require.InDelta(t, 10, *row.LevelAfterIOPS, 1e-9)
 }
 
-// It was unavailable for 3.1 s, and then ten times for 200 ms: in phase before an I/O
-// completed every 100 ms.
+// The disk was unavailable for 3.1 s, and then ten times for 200 ms: in phase before, an
+// I/O completed every 100 ms.
 func TestUnavailable(t *testing.T) {
 	row, rows := rated(100)
 	run(t, &row, rows, judge.DefaultLimits())
@@ -129,7 +128,7 @@ func TestUnavailable(t *testing.T) {
 	require.InDelta(t, 20, *row.UnavailableS, 1e-9)
 }
 
-// Rows may come out of the order of completion by some thousands, not by more.
+// Rows may be out of the order of completion by some thousands of rows, but not by more.
 func TestOrderOfCompletion(t *testing.T) {
 	const rows = 200_000
 	for late, want := range map[int]cause.Code{0: "", 65_000: "", 150_000: cause.DataDamaged} {
@@ -164,7 +163,7 @@ func TestOrderOfCompletion(t *testing.T) {
 	}
 }
 
-// A log that was never fetched has no I/Os that could be counted.
+// A log that was never fetched has no I/Os to count.
 func TestNoLog(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	raw := rows.raw()

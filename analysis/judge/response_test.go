@@ -10,10 +10,10 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// still is an attempt in which the guest's clock stood still while the guest was
-// stopped, from 52 s to 55 s, so that it lost 3 s at 52 s. It is known to ± 3 ms, the
-// hypervisor's stall to ± 7 ms: where it stepped is known to 10 ms, and fio's stamps
-// are to 1 ms. Its I/Os are to be added.
+// still is an attempt in which the guest's clock stood still while the guest was stopped,
+// from 52 s to 55 s, so that it lost 3 s at 52 s. The clock is known to ± 3 ms, and the
+// hypervisor's stall to ± 7 ms: the place of the step is known to 10 ms, and fio's times to
+// 1 ms. Callers add the I/Os.
 func still() (dataset.Trial, tables) {
 	row, rows := attempt(trial.Teardown), migration()
 	rows.io = nil
@@ -30,7 +30,7 @@ func still() (dataset.Trial, tables) {
 	return row, rows
 }
 
-// flew is an I/O by the guest's clock, in µs of the trial.
+// flew is an I/O with times of the guest's clock, in µs of the trial.
 func flew(op string, fromUs, toUs int64) dataset.IO {
 	ours := func(us int64) int64 {
 		if us > 52_000_000 {
@@ -41,8 +41,8 @@ func flew(op string, fromUs, toUs int64) dataset.IO {
 	return dataset.IO{TsNs: ours(toUs), GuestTsNs: at(0) + toUs*1000, LatencyNs: ours(toUs) - ours(fromUs), Op: op, SizeBytes: 4096}
 }
 
-// stream is one I/O after the other from 30 s to 72 s: of 20 ms each, and around
-// 52 s of another length.
+// stream is one I/O after the other from 30 s to 72 s: of 20 ms each, and around 52 s of
+// us.
 func stream(op string, us int64) []dataset.IO {
 	var ios []dataset.IO
 	for from, step := int64(30_000_000), int64(0); from < 72_000_000; from += step {
@@ -55,8 +55,8 @@ func stream(op string, us int64) []dataset.IO {
 	return ios
 }
 
-// is wants a longest response time and its uncertainty in ms, which drift makes a
-// little more.
+// is checks a longest response time and its uncertainty in ms, which drift makes slightly
+// larger.
 func is(t *testing.T, got dataset.Response, ms, uncertainty float64) {
 	t.Helper()
 	if !near(got.Ms, ms) || !about(got.UncertaintyMs, uncertainty) {
@@ -118,7 +118,7 @@ func TestLongestResponseOfTheEngine(t *testing.T) {
 	require.False(t, *row.Response.InFlight)
 }
 
-// A clock that went on in the stall needs no correction.
+// A clock that went on during the stall needs no correction.
 func TestLongestResponseByAClockThatGoesOn(t *testing.T) {
 	row, rows := attempt(trial.Teardown), migration()
 	rows.io = append(rows.io, dataset.IO{TsNs: at(55_001), GuestTsNs: at(55_001), LatencyNs: 3_101e6, Op: dataset.OpWrite})
@@ -128,7 +128,7 @@ func TestLongestResponseByAClockThatGoesOn(t *testing.T) {
 	require.Less(t, *row.ReadResponse.Ms, 1000.0)
 }
 
-// An I/O that never completed took as long as the guest was heard at least.
+// An I/O that never completed took at least until the guest was last heard.
 func TestPendingResponse(t *testing.T) {
 	row, rows := still()
 	row.Engine, row.IOPending, row.PendingWriteTsNs = ptr("heliotrope"), ptr(int64(1)), ptr(at(56_000))
@@ -157,8 +157,8 @@ func TestPendingResponse(t *testing.T) {
 	require.Equal(t, dataset.Response{InFlight: ptr(false)}, row.WriteResponse)
 }
 
-// Where the log's end is missing, heartbeats tell of what is in flight, but not
-// whether it is a read.
+// Where the end of the log is missing, heartbeats report what is in flight, but not whether
+// it is a read.
 func TestResponseToldByHeartbeats(t *testing.T) {
 	row, rows := still()
 	rows.io = remove(stream(dataset.OpRead, 200), func(x dataset.IO) bool { return x.TsNs > at(60_000) })
@@ -179,8 +179,8 @@ func TestResponseToldByHeartbeats(t *testing.T) {
 	require.False(t, *row.Response.InFlight)
 }
 
-// Where nobody tells of what is in flight, and the load did not go on until the end,
-// the longest that completed is not the longest.
+// When nothing reports the I/Os in flight, and the load did not go on until the end, the
+// longest completed response time is not the longest one.
 func TestResponseThatNobodyTold(t *testing.T) {
 	row, rows := still()
 	rows.io = remove(stream(dataset.OpRead, 200), func(x dataset.IO) bool { return x.TsNs > at(60_000) })

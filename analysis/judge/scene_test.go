@@ -36,7 +36,7 @@ func attempt(last trial.Phase) dataset.Trial {
 	return row
 }
 
-// tables are an attempt's rows, to be spoilt.
+// tables are an attempt's rows, which tests may damage.
 type tables struct {
 	io           []dataset.IO
 	histograms   []dataset.Histogram
@@ -127,7 +127,7 @@ func pause() (dataset.Trial, tables) {
 	return row, t
 }
 
-// watches is what proves that somebody looked.
+// watches are the lines that prove that somebody looked.
 func watches(domains []dataset.Domain) []dataset.Domain {
 	var left []dataset.Domain
 	for _, d := range domains {
@@ -165,7 +165,7 @@ func of(t *testing.T, judged judge.Judged, name string) dataset.Witness {
 	return dataset.Witness{}
 }
 
-// says wants a stall and its uncertainty of a witness, in ms.
+// says checks a witness's stall and uncertainty, in ms.
 func says(t *testing.T, judged judge.Judged, name string, stall, uncertainty float64) {
 	t.Helper()
 	w := of(t, judged, name)

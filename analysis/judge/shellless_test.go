@@ -14,9 +14,9 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// shellless is migration where nothing of ours runs on the sites' hosts: their
-// hypervisors' records tell of the stop, the storage server counts the disk, and
-// machines at each site hear the guest. host-b has written down two stops.
+// shellless is the scene migration where nothing of ours runs on the sites' hosts: the
+// hypervisors' records have the stop, the storage server counts the disk's I/Os, and
+// machines at each site hear the guest. The record of host-b has two stops.
 func shellless() (dataset.Trial, tables) {
 	row, t := attempt(trial.Teardown), migration()
 	lacks := `"lacks":["shell","witness","beats","counters"]`
@@ -44,8 +44,8 @@ func (t *tables) stop(host string, from, to int64) {
 		dataset.Domain{TsNs: at(to), Host: host, State: witness.DomainRunning, SpacingNs: 1e6})
 }
 
-// TestRecord: what the target has written down is the hypervisor's account, with
-// the uncertainty of its clock, and the storage server's count the backend's.
+// TestRecord: the hypervisor's account is the target's record, with the uncertainty of its
+// clock, and the backend's is the storage server's count.
 func TestRecord(t *testing.T) {
 	row, rows := shellless()
 	judged := run(t, &row, rows, judge.DefaultLimits())
@@ -62,8 +62,7 @@ func TestRecord(t *testing.T) {
 	require.InDelta(t, 3e6, float64(guest.Stall.Uncertainty), 1e5)
 }
 
-// TestCommands: a storage server that cannot tell reads and writes apart is heard all
-// the same.
+// TestCommands: a storage server that cannot tell reads and writes apart is used, too.
 func TestCommands(t *testing.T) {
 	row, rows := shellless()
 	rows.counters = remove(rows.counters, func(c dataset.Counter) bool { return c.Name != "reads" })
@@ -73,8 +72,8 @@ func TestCommands(t *testing.T) {
 	says(t, run(t, &row, rows, judge.DefaultLimits()), dataset.WitnessBackend, 3100, 102)
 }
 
-// TestRecordThatLacks: a record that leaves some of the time out, that has no stop,
-// or that is the source's, is no account.
+// TestRecordThatLacks: a record that leaves out some of the time, has no stop, or is the
+// source's, is no account.
 func TestRecordThatLacks(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*dataset.Trial, *tables)
@@ -108,7 +107,7 @@ func TestRecordThatLacks(t *testing.T) {
 	}
 }
 
-// TestRecordOfNoStop: without a migration no stop is wanted, and none is made up.
+// TestRecordOfNoStop: without a migration no stop is expected, and none is made up.
 func TestRecordOfNoStop(t *testing.T) {
 	row, rows := shellless()
 	row.Control = "none"
@@ -118,8 +117,8 @@ func TestRecordOfNoStop(t *testing.T) {
 	require.Nil(t, w.StallMs)
 }
 
-// TestAbsentBackend: nothing is held against an attempt for a witness that its
-// testbed does not have, and no number is made up for it.
+// TestAbsentBackend: a witness that the testbed does not have is not held against an
+// attempt, and no number is made up for it.
 func TestAbsentBackend(t *testing.T) {
 	row, rows := shellless()
 	row.AbsentWitnesses, rows.counters = dataset.WitnessBackend, nil
@@ -135,8 +134,8 @@ func TestAbsentBackend(t *testing.T) {
 	require.Equal(t, cause.WitnessDied, run(t, &row, rows, judge.DefaultLimits()).Cause)
 }
 
-// TestAbsentHypervisor: blackout and recovery are not known then, and the others
-// say their longest silences. A guest's clock that stepped is not believed.
+// TestAbsentHypervisor: blackout and recovery are not known then, and the other witnesses
+// report their longest silences. A guest's clock that stepped is not believed.
 func TestAbsentHypervisor(t *testing.T) {
 	row, rows := shellless()
 	row.AbsentWitnesses, rows.domains = dataset.WitnessHypervisor, nil
@@ -158,7 +157,7 @@ func TestAbsentHypervisor(t *testing.T) {
 	require.Equal(t, cause.ClockJumped, judged.Cause, judged.Reason)
 }
 
-// TestClockThatAMachineLacks: only clocks that can be read must have been.
+// TestClockThatAMachineLacks: only clocks that can be read must have been read.
 func TestClockThatAMachineLacks(t *testing.T) {
 	row, rows := shellless()
 	row.HostsJSON = strings.Replace(row.HostsJSON, `{"name":"store"}`, `{"name":"store"},{"name":"other","lacks":["clock"]}`, 1)
@@ -167,7 +166,7 @@ func TestClockThatAMachineLacks(t *testing.T) {
 	require.Contains(t, run(t, &row, rows, judge.DefaultLimits()).Reason, "the clock of other was never read")
 }
 
-// TestReceiver: where the guest's clock was never read, the arrivals are by the
+// TestReceiver: where the guest's clock was never read, the arrivals are measured by the
 // clock of the WAN's end at site A.
 func TestReceiver(t *testing.T) {
 	row, rows := shellless()

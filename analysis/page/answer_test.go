@@ -14,8 +14,8 @@ import (
 
 var longest = answers.About{Name: group.MaxResponseMs, Unit: "ms", Says: "longest response time"}
 
-// TestSentences: the answer says what is shown, by how much and how sure; what is not
-// shown; and it never says nothing of a model without its name.
+// TestSentences: the answer says what is shown, by how much and how certain, and what is
+// not shown; numbers of a model always name the model.
 func TestSentences(t *testing.T) {
 	nan := answers.Unknown
 	less := answers.Comparison{A: "drbd C", B: "nfs", Metric: group.MaxResponseMs, Direction: "outbound", AllRTTs: true, Ratio: 0.5, RatioLow: 0.4, RatioHigh: 0.6, Pairs: 12, AdjustedP: 0.0001, Verdict: answers.Less}

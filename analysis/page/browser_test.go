@@ -22,8 +22,8 @@ import (
 	"heliotrope/analysis/page"
 )
 
-// browser is Debian's Chromium without a window. What it asks of the network reaches
-// only a proxy, which refuses it.
+// browser is Debian's Chromium without a window. Its network requests only reach a proxy,
+// which refuses them.
 type browser struct {
 	proxy *httptest.Server
 	mu    sync.Mutex
@@ -43,11 +43,10 @@ func newBrowser(t *testing.T) *browser {
 	return b
 }
 
-// its are the hosts that the browser itself asks whether there is a newer one of it,
-// whatever it is told.
+// its are the hosts that the browser asks for its own updates, whatever options it gets.
 var its = []string{"clients2.google.com", "update.googleapis.com", "accounts.google.com", "edgedl.me.gvt1.com", "content-autofill.googleapis.com", "optimizationguide-pa.googleapis.com", "www.google.com", "android.clients.google.com"}
 
-// others are the hosts that were asked for anything beside the browser's own.
+// others are the hosts that were asked for anything else.
 func (b *browser) others() (hosts []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -78,8 +77,8 @@ func (b *browser) open(t *testing.T, file string, options ...string) (out []byte
 	return out, console
 }
 
-// TestBrowserSees: what the browser tests below rest on. A page that asks for something
-// on the network, and one that has an error, are seen.
+// TestBrowserSees: the assumption of the browser tests below. A page with a network
+// request, and a page with an error, are noticed.
 func TestBrowserSees(t *testing.T) {
 	b := newBrowser(t)
 	file := filepath.Join(t.TempDir(), "bad.html")
@@ -89,12 +88,12 @@ func TestBrowserSees(t *testing.T) {
 	assert.Contains(t, b.others(), "report.invalid")
 }
 
-// TestBrowser: the report in a browser: nothing goes wrong, nothing is asked for, its
-// headings are in order, every drawing has a title, and every figure its table; it is
-// dark for who wants that, and can be printed.
+// TestBrowser: the report in a browser has no errors, makes no requests, and has its
+// headings in order; every drawing has a title and every figure its table; it is dark for
+// readers who want that, and can be printed.
 func TestBrowser(t *testing.T) { render(t, made(t, folder(t), page.Options{}), 4) }
 
-// render looks at a report in a browser. It has more than so many pages of paper.
+// render checks a report in a browser. Printed, it must have more than pagesAbove pages.
 func render(t *testing.T, report *page.Report, pagesAbove int) {
 	t.Helper()
 	b := newBrowser(t)
@@ -200,7 +199,7 @@ func checkKeyboard(t *testing.T, root *html.Node) {
 	}
 }
 
-// corner is how light a picture's first pixel is.
+// corner is the brightness of a picture's first pixel.
 func corner(t *testing.T, path string) uint32 {
 	t.Helper()
 	file, err := os.Open(path)

@@ -39,8 +39,8 @@ func ingested(t *testing.T, logs int) string {
 	return result.Folder
 }
 
-// TestIngested: a folder of logs becomes a table and figures that say that others measured;
-// nothing is said of migrations, for there were none.
+// TestIngested: a folder of logs becomes a table and figures that say that others measured
+// the data; migrations are not mentioned, because there were none.
 func TestIngested(t *testing.T) {
 	report := made(t, ingested(t, 2), page.Options{PNG: true})
 	html := string(report.HTML())
@@ -82,8 +82,8 @@ func TestIngested(t *testing.T) {
 	assert.Equal(t, []string{"ingested", "job<000>_lat.1.log", "whole", "fio"}, lines[1][:4])
 }
 
-// TestIngestedMany: of more logs than a page can show all are in the table, and the page
-// says which have no figures.
+// TestIngestedMany: when there are more logs than a page can show, all of them are in the
+// table, and the page says which have no figures.
 func TestIngestedMany(t *testing.T) {
 	report := made(t, ingested(t, 202), page.Options{})
 	html := string(report.HTML())

@@ -27,8 +27,8 @@ func made(t *testing.T, folder string, o page.Options) *page.Report {
 	return report
 }
 
-// TestKindFirst: what is a model's says so before anything else, in every file, and in
-// every figure's title.
+// TestKindFirst: numbers of a model are marked as that before anything else, in every file
+// and in every figure's title.
 func TestKindFirst(t *testing.T) {
 	report := made(t, scene{kind: "simulated", name: "model", blocks: 2, ios: 100, tiny: true}.write(t, t.TempDir()), page.Options{})
 	html := string(report.HTML())
@@ -51,8 +51,8 @@ func TestKindFirst(t *testing.T) {
 	assert.Equal(t, "simulated", provenance[dataset.KeyTestbedKind])
 }
 
-// TestSections: the parts come in their order, all of a cell's figures are there, and a
-// failure is there with its cause and its evidence.
+// TestSections: the parts are in order, each cell has all its figures, and each failure has
+// its cause and its evidence.
 func TestSections(t *testing.T) {
 	report := made(t, folder(t), page.Options{})
 	html := string(report.HTML())
@@ -124,7 +124,7 @@ func TestPNG(t *testing.T) {
 	assert.Len(t, pngs, report.Figures)
 }
 
-// TestCancelled: who gives up gets nothing.
+// TestCancelled: a report that is cancelled gives nothing.
 func TestCancelled(t *testing.T) {
 	campaign, err := page.Read(folder(t))
 	require.NoError(t, err)
@@ -134,8 +134,8 @@ func TestCancelled(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// TestOlderSchema: a dataset from before there were identities, and of schema version 1, has
-// its report too.
+// TestOlderSchema: a dataset that is older than identities, with schema version 1, can be
+// reported, too.
 func TestOlderSchema(t *testing.T) {
 	report := made(t, filepath.Join("..", "dataset", "testdata", "campaign=before"), page.Options{})
 	assert.NotZero(t, report.Figures)

@@ -31,9 +31,9 @@ var sources = map[string]struct {
 	"none lost": {func(r *rand.Rand) float64 { return math.Floor(r.Float64() * 1.8) }, 0},
 }
 
-// TestCoverageWithStopping: of 10,000 campaigns that end at the first look at
-// which they are precise, the last interval holds the median in 95 % or more,
-// however little precision is asked for.
+// TestCoverageWithStopping: of 10,000 campaigns that end at the first look at which they
+// are precise, 95 % or more have an interval that contains the median, however little
+// precision is asked for.
 func TestCoverageWithStopping(t *testing.T) {
 	for name, source := range sources {
 		for _, percent := range []float64{10, 30, 60} {
@@ -47,8 +47,8 @@ func TestCoverageWithStopping(t *testing.T) {
 	}
 }
 
-// TestCoverageOfManyLooks: the same campaigns, looked at after each block with
-// 95 % each time, hold it in less: so that the test above can tell.
+// TestCoverageOfManyLooks: when the same campaigns are looked at after each block with 95 %
+// each time, fewer contain it. So the test above can fail.
 func TestCoverageOfManyLooks(t *testing.T) {
 	var looks []int
 	for block := 5; block <= 60; block++ {
@@ -62,8 +62,8 @@ func TestCoverageOfManyLooks(t *testing.T) {
 	}
 }
 
-// ended is the share of campaigns whose last interval holds the median: that of the
-// first look at which they are precise by a rule, or of the last look.
+// ended is the share of campaigns whose last interval contains the median: the interval of
+// the first look at which a rule finds them precise, or of the last look.
 func ended(draw func(*rand.Rand) float64, median float64, rule campaign.Stop, looks []int, alpha float64) float64 {
 	random := rand.New(rand.NewPCG(3, uint64(len(looks))))
 	held, each := 0, rule.Error()
@@ -86,8 +86,8 @@ func ended(draw func(*rand.Rand) float64, median float64, rule campaign.Stop, lo
 	return float64(held) / campaigns
 }
 
-// TestCoverageWithoutStopping: the interval of one look holds the median as often as
-// the binomial says, which is never less than 95 %, and at most 99.2 %.
+// TestCoverageWithoutStopping: the interval of a single look contains the median as often
+// as the binomial distribution says, which is never less than 95 % and at most 99.2 %.
 func TestCoverageWithoutStopping(t *testing.T) {
 	for name, source := range sources {
 		random := rand.New(rand.NewPCG(1, 2))
@@ -116,8 +116,7 @@ func TestCoverageWithoutStopping(t *testing.T) {
 	}
 }
 
-// covers is the probability with which an interval of n different values holds
-// the median.
+// covers is the probability that an interval of n different values contains the median.
 func covers(n int) float64 {
 	ranks := make([]float64, n)
 	for i := range ranks {
@@ -131,8 +130,8 @@ func covers(n int) float64 {
 	return 1 - 2*missed
 }
 
-// exactly is the probability of k in n with one half each. By logarithms, it is
-// good to ten digits for any number of trials there can be.
+// exactly is the binomial probability of k in n with one half each. Computed by logarithms,
+// it is accurate to ten digits for any possible number of trials.
 func exactly(n, k int) float64 {
 	all, _ := math.Lgamma(float64(n + 1))
 	some, _ := math.Lgamma(float64(k + 1))

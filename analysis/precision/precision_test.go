@@ -65,7 +65,7 @@ func TestInterval(t *testing.T) {
 	}
 }
 
-// TestLooks: they are few, fixed beforehand, and the last is the end.
+// TestLooks: they are few and fixed beforehand, and the last one is the end.
 func TestLooks(t *testing.T) {
 	for _, of := range []struct {
 		least, most int
@@ -83,7 +83,7 @@ func TestLooks(t *testing.T) {
 	}
 }
 
-// TestInfiniteEnds: failures are the greatest values there are.
+// TestInfiniteEnds: failures are the greatest values.
 func TestInfiniteEnds(t *testing.T) {
 	infinite := math.Inf(1)
 	values := []float64{1, 2, 3, 4, 5, 6, 7, infinite, infinite}
@@ -126,8 +126,8 @@ func TestCells(t *testing.T) {
 	}
 }
 
-// TestOnlyALookDecides: a result that is precise between two looks is none, and
-// each look of several wants more than the only one does.
+// TestOnlyALookDecides: a result that is precise between two looks does not end the
+// campaign, and each of several looks needs more values than a single look.
 func TestOnlyALookDecides(t *testing.T) {
 	rule := stop(50, 8, 16) // looks after 8, 10, 13, 16
 	rows := valid("a", 100, 100, 100, 100, 100, 100, 100, 100, 100, 100)
@@ -148,7 +148,7 @@ func TestOnlyALookDecides(t *testing.T) {
 	if result := after(t, 8, rows, rule); result.Enough || *result.Cells[0].Low != 1 || *result.Cells[0].High != 999 {
 		t.Errorf("%+v", result)
 	}
-	// What another lane has begun of the next block waits for the next look.
+	// What another lane has begun of the next block is left for the next look.
 	for i := range rows {
 		rows[i].Block = int32(i + 1)
 	}
@@ -157,8 +157,8 @@ func TestOnlyALookDecides(t *testing.T) {
 	}
 }
 
-// TestDirectionsAreGroups: what goes one way is not put together with what goes
-// the other, and a repetition gives a cell one trial of one of them.
+// TestDirectionsAreGroups: trials in one direction are not put together with those in the
+// other, and a repetition gives a cell one trial in one direction.
 func TestDirectionsAreGroups(t *testing.T) {
 	rows := slices.Concat(valid("a", 100, 100, 100, 100, 100, 100), valid("a", 500, 500, 500, 500, 500, 500))
 	for i := range rows[6:] {
@@ -192,8 +192,8 @@ func TestFewValues(t *testing.T) {
 	}
 }
 
-// TestWhatCounts: failures are repetitions of an infinite value; what is not
-// counted, controls and sentinels are nothing.
+// TestWhatCounts: failures are repetitions with an infinite value; attempts that do not
+// count, controls and sentinels are left out.
 func TestWhatCounts(t *testing.T) {
 	rows := valid("a", 99, 100, 101, 102, 103, 104, 105, 106)
 	add := func(change func(*dataset.Trial)) {
@@ -229,8 +229,7 @@ func TestWhatCounts(t *testing.T) {
 	}
 }
 
-// TestMoreFailThanNot: the median is infinite, which is nothing that one is sure
-// enough of to stop.
+// TestMoreFailThanNot: an infinite median is never certain enough to stop.
 func TestMoreFailThanNot(t *testing.T) {
 	rows := valid("a", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 	for i := range rows {
@@ -262,8 +261,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestMedianOfNothingLost: a median of 0 has no width in percent of it, unless
-// the interval has none at all.
+// TestMedianOfNothingLost: the half width in percent of a median of 0 is not known, unless
+// the interval has no width at all.
 func TestMedianOfNothingLost(t *testing.T) {
 	result := cells(t, valid("a", 0, 0, 0, 0, 0, 0, 0), once(5, 30))
 	if !result.Enough {
@@ -275,8 +274,8 @@ func TestMedianOfNothingLost(t *testing.T) {
 	}
 }
 
-// TestForecastIsMonotone: more is wanted of wider intervals and for finer
-// precision, never fewer than there are, never more than the most.
+// TestForecastIsMonotone: wider intervals and finer precision need more repetitions, never
+// fewer than there are, and never more than the maximum.
 func TestForecastIsMonotone(t *testing.T) {
 	last := 0
 	for percent := 0.5; percent < 300; percent *= 1.1 {

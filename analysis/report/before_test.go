@@ -9,7 +9,7 @@ import (
 	"heliotrope/analysis/report"
 )
 
-// TestFoldersOfBefore holds that a campaign of schema version 1 is reported.
+// TestFoldersOfBefore checks that a campaign of schema version 1 can be reported.
 func TestFoldersOfBefore(t *testing.T) {
 	summary, err := report.Read("../dataset/testdata/campaign=before")
 	require.NoError(t, err)

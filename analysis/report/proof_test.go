@@ -101,9 +101,9 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// TestGroups holds that each row of a trial that counts is in the cell of its group,
-// and in that alone: neither hypervisors, WANs, ways to migrate nor directions are
-// put together, nor sentinels with the cell that they equal.
+// TestGroups checks that each row of a trial that counts is in the cell of its group and in
+// no other: hypervisors, WANs, ways to migrate and directions are not put together, nor are
+// sentinels with the cell that they equal.
 func TestGroups(t *testing.T) {
 	all := measured()
 	for i := range all.Trials {
@@ -143,7 +143,7 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// Cells that differ in nothing that a row tells have names of their own too.
+// Cells whose rows do not differ still have different names.
 func TestEachCellHasItsName(t *testing.T) {
 	trials, phases := campaign("emulated", "lan")
 	trials, phases = trials[:6], phases[:18]
@@ -155,7 +155,7 @@ func TestEachCellHasItsName(t *testing.T) {
 	assert.Contains(t, text, "| nfs-qd8, nfs |")
 }
 
-// TestAtMost: none of 20 is less than 13.9 %, where the rule of three says 15.
+// TestAtMost: with no loss in 20 trials it is 13.9 %; the rule of three says 15 %.
 func TestAtMost(t *testing.T) {
 	assert.InDelta(t, 0.139, report.AtMost(20), 0.0005)
 	assert.InDelta(t, 0.95, report.AtMost(1), 1e-9)

@@ -25,8 +25,8 @@ func dictionary(t *testing.T) string {
 	return path
 }
 
-// The queries that README and the data dictionary show run, and put together what
-// the summary puts together: cell by cell, each direction by itself, failures as ∞.
+// The queries in README and in the data dictionary run, and group as the summary does: by
+// cell, each direction by itself, with failures as ∞.
 func TestQueriesOfDocuments(t *testing.T) {
 	data := t.TempDir()
 	folder := dataset.CampaignFolder(data, "quick")

@@ -188,8 +188,8 @@ func TestFailuresAreInfinite(t *testing.T) {
 	assert.Contains(t, text, "∞ (100–∞) ∞×2 |")
 }
 
-// The causes of every attempt are told, of those too that were tried again and
-// went well.
+// Causes are reported of every attempt, including those that were tried again and went
+// well.
 func TestCausesOfEveryAttempt(t *testing.T) {
 	trials, phases := campaign("emulated", "lan")
 	add := func(like int, key, verdict, cause string, counted, sentinel bool) {
@@ -218,7 +218,7 @@ func TestCausesOfEveryAttempt(t *testing.T) {
 	assert.Contains(t, text, "Skipped: 1 of these trials")
 }
 
-// A trial that shows no work is not valid, whatever it calls itself.
+// A trial that shows no work is not valid, even when it is marked valid.
 func TestProofOfWork(t *testing.T) {
 	for name, spoil := range map[string]func(*dataset.Trial, []dataset.Phase) []dataset.Phase{
 		"no I/O at all": func(row *dataset.Trial, phases []dataset.Phase) []dataset.Phase {
@@ -252,8 +252,8 @@ func TestProofOfWork(t *testing.T) {
 	}
 }
 
-// Whatever the numbers and names are, a table fits the terminal, and no cell
-// loses its number.
+// Whatever the numbers and names are, a table fits the terminal, and no cell loses its
+// number.
 func TestTerminalWidth(t *testing.T) {
 	trials, phases := campaign("simulated", strings.Repeat("very-long-profile-", 6)+"1", strings.Repeat("very-long-profile-", 6)+"2")
 	for i := range trials {

@@ -26,7 +26,7 @@ var (
 	turns    = flag.Int("turns", 5, "how often each contestant of BenchmarkPercentiles has its turn")
 )
 
-// benchCells is of how many cells the I/Os are: they are read side by side, as for a report.
+// benchCells is the number of cells whose I/Os are read at the same time, as for a report.
 const (
 	benchCells      = 4
 	benchTrialsEach = 5
@@ -34,9 +34,9 @@ const (
 
 var perMilles = []int64{500, 990, 999}
 
-// BenchmarkPercentiles: percentiles of response times by phase, of the I/Os of 20 trials,
-// beside DuckDB's approx_quantile over the same files on the same processors, in turns;
-// medians, and how far each is from the exact percentiles.
+// BenchmarkPercentiles computes percentiles of response times by phase, over the I/Os of 20
+// trials. It alternates with DuckDB's approx_quantile over the same files on the same
+// processors. It reports medians, and how far each is from the exact percentiles.
 //
 //	go test -run '^$' -bench Percentiles -benchtime 1x ./analysis/samples -args -millions 100
 func BenchmarkPercentiles(b *testing.B) {
@@ -107,7 +107,7 @@ func approximate(b *testing.B, folder string, _ [][]samples.Trial) map[string][]
 	return duckdb(b, folder, "approx_quantile")
 }
 
-// duckdb asks DuckDB for the same, by the phases that write has.
+// duckdb computes the same in DuckDB, for the phases that write makes.
 func duckdb(b *testing.B, folder, function string) map[string][]float64 {
 	query := fmt.Sprintf(`SELECT CASE WHEN ts_ns < 110000000000 THEN 'before' WHEN ts_ns < 114000000000 THEN 'during' ELSE 'after' END AS phase,
 		%s(latency_ns, [0.5, 0.99, 0.999]) AS ns FROM '%s' WHERE error = 0 GROUP BY phase`, function, filepath.Join(folder, "*/*/*/io.parquet"))

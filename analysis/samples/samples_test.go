@@ -40,12 +40,11 @@ func io(tsNs int64, latencyMs float64, errno int32) dataset.IO {
 	return dataset.IO{TsNs: tsNs, GuestTsNs: tsNs, LatencyNs: int64(latencyMs * 1e6), Op: dataset.OpRead, SizeBytes: 512, Error: errno}
 }
 
-// bin is the one of a moment, in seconds from the trial's beginning: there are 24 of
-// them, which 240 bins share.
+// bin is the bin of a moment, in seconds from the trial's beginning: 240 bins cover 24 s.
 func bin(seconds float64) int { return int(seconds * 10) }
 
-// TestOf: each bin keeps its longest, phases have the I/Os that completed in them, and
-// what failed is in the timeline alone.
+// TestOf: each bin keeps its longest response time, phases have the I/Os that completed in
+// them, and failed trials are only in the timeline.
 func TestOf(t *testing.T) {
 	folder := t.TempDir()
 	trials := []samples.Trial{
@@ -76,7 +75,7 @@ func TestOf(t *testing.T) {
 	assert.Equal(t, map[samples.Moment]int{samples.BySuspension: 2}, cell.Aligned)
 }
 
-// TestHistograms: what a load's log had no room for one by one is counted too.
+// TestHistograms: I/Os for which a load's log had no room are counted, too.
 func TestHistograms(t *testing.T) {
 	folder := t.TempDir()
 	cell, err := samples.Of(t.Context(), folder, []samples.Trial{write(t, folder, "00001.1", trial.Valid, []dataset.IO{io(101*second, 6, 0)},
@@ -86,7 +85,7 @@ func TestHistograms(t *testing.T) {
 	assert.Equal(t, 100e-6, cell.Trials[0].MaxMs[bin(2.001)])
 }
 
-// TestSwitchover: the best moment that is known.
+// TestSwitchover: the best known moment is used.
 func TestSwitchover(t *testing.T) {
 	one := write(t, t.TempDir(), "00001.1", trial.Valid, nil)
 	for _, want := range []struct {
@@ -109,7 +108,7 @@ func TestSwitchover(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// TestSort: a sentinel, and an attempt that was tried again, are of no group.
+// TestSort: a sentinel, and an attempt that was tried again, belong to no group.
 func TestSort(t *testing.T) {
 	rows := []dataset.Trial{
 		{Key: "00001.1", CellID: "a", Verdict: "invalid"}, {Key: "00001.2", CellID: "a", Counted: true, Verdict: "valid"},

@@ -12,7 +12,8 @@ import (
 	"heliotrope/analysis/samples"
 )
 
-// log writes an ingested log, and reads it as a series. It is 12 s long, from 100 s on.
+// log writes an ingested log, and reads it as a series. It is 12 s long, and begins at 100
+// s.
 func log(t *testing.T, ios []dataset.IO, histograms ...dataset.Histogram) samples.Series {
 	t.Helper()
 	folder := t.TempDir()
@@ -30,7 +31,7 @@ func log(t *testing.T, ios []dataset.IO, histograms ...dataset.Histogram) sample
 	return series
 }
 
-// TestWhole: single I/Os are counted in the bin in which they completed, those that failed in none.
+// TestWhole: single I/Os are counted in the bin in which they completed, and failed ones in none.
 func TestWhole(t *testing.T) {
 	var ios []dataset.IO
 	for i := range int64(239) {
@@ -51,8 +52,9 @@ func TestWhole(t *testing.T) {
 	assert.InEpsilon(t, 2, op.MedianMs[5], 0.004)
 }
 
-// TestWholeHistograms: a histogram's I/Os are in each bin as far as it is in it; bins are
-// at least twice as long as the longest; a gap has no response time.
+// TestWholeHistograms: a histogram's I/Os are shared between bins in proportion to the
+// overlap; bins are at least twice as long as the longest histogram; a gap has no response
+// time.
 func TestWholeHistograms(t *testing.T) {
 	of := func(fromS, lengthS float64, ios int64) dataset.Histogram {
 		return dataset.Histogram{TsNs: int64(fromS * 1e9), LengthNs: int64(lengthS * 1e9), Op: dataset.OpWrite, IOs: ios, Bytes: ios * 1e6, MaxNs: 7e6, Counts: "200:" + fmt.Sprint(ios)}

@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/load/iolog"
 )
 
-// TestHistogramSteps: the steps are the distribution function: as many are longer as the
-// values say, and none than the last.
+// TestHistogramSteps: the steps are the distribution function: as many response times are
+// longer as the values say, and none is longer than the last.
 func TestHistogramSteps(t *testing.T) {
 	var h stats.Histogram
 	for _, ns := range []int64{5, 5, 100, 1_000_000, 7} {
@@ -48,7 +48,8 @@ func TestHistogramPercentiles(t *testing.T) {
 	}
 }
 
-// TestHistogramOfCounts: of what a load's log had no room for, only its buckets are known.
+// TestHistogramOfCounts: of I/Os for which a load's log had no room, only the buckets are
+// known.
 func TestHistogramOfCounts(t *testing.T) {
 	random := rand.New(rand.NewPCG(8, 8))
 	var exact, counted stats.Histogram

@@ -123,7 +123,7 @@ func TestHalfWidthAndWantN(t *testing.T) {
 var spatial = []float64{48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41}
 
 // Chapter 14 of the book: the variance is 171.5, and its BCa interval of 90 % is (115.8,
-// 259.6), of 2,000 resamples only, so that the ends are sure to some units.
+// 259.6). It comes from only 2,000 resamples, so its ends are only certain to a few units.
 func TestPublishedBCa(t *testing.T) {
 	variance := func(sample []float64) float64 {
 		mean, sum := 0.0, 0.0
@@ -144,7 +144,8 @@ func TestPublishedBCa(t *testing.T) {
 	assert.InDelta(t, want.High, got.High, 0.5)
 }
 
-// The interval of a median is that of all n^n resamples, and the same by the general way.
+// The interval of a median is that of all n^n resamples, and the general method gives the
+// same.
 func TestBCaOfMedian(t *testing.T) {
 	for _, of := range known(t).BCaMedian {
 		want := stats.Interval{Low: of.Low, High: of.High}
@@ -182,8 +183,8 @@ func TestBootstrapAtItsEdges(t *testing.T) {
 	assert.Equal(t, want, stats.Default.Median(values))
 }
 
-// Coverage is the share of samples of a skewed distribution whose interval of 95 %
-// has its median in it. docs/statistics.md tells the shares.
+// Coverage is the share of samples of a skewed distribution whose 95 % interval contains
+// the distribution's median. docs/statistics.md has these shares.
 func TestCoverage(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{6, 8, 12, 20, 40} {

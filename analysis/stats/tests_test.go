@@ -26,13 +26,14 @@ func TestSignedRank(t *testing.T) {
 	got := stats.SignedRank(first)
 	assert.InDelta(t, 0.01953, got.Greater, 5e-6)
 	assert.InDelta(t, 0.03906, got.TwoSided, 5e-6)
-	// Failures are the greatest in size, and do not cancel.
+	// Failures have the greatest size, and do not cancel.
 	assert.InDelta(t, 2.0/64, stats.SignedRank([]float64{1, 2, 3, 4, inf, inf}).TwoSided, 1e-12)
 	assert.InDelta(t, 1, stats.SignedRank([]float64{inf, -inf, 0, 0}).TwoSided, 0)
 	assert.InDelta(t, 1, stats.SignedRank(nil).TwoSided, 0)
 }
 
-// The normal distribution that stands for the exact one is near it where it begins.
+// The normal approximation is close to the exact distribution at the number of values at
+// which it takes over.
 func TestManyPairs(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 9))
 	values := make([]float64, 201)
@@ -78,7 +79,7 @@ func TestHolm(t *testing.T) {
 	assert.InDelta(t, 1, stats.Holm([]float64{0.6, 0.7})[0], 0)
 }
 
-// As many pairs as it takes find something, and one less does not.
+// With that many pairs something can be found, and with one fewer it cannot.
 func TestFewestPairs(t *testing.T) {
 	for _, family := range []int{1, 2, 3, 24, 1000} {
 		n := stats.FewestPairs(family, 0.05)
