@@ -19,7 +19,7 @@ import (
 	"heliotrope/internal/remote"
 )
 
-// TestLoad runs a load as it is started for a trial, and reads what it leaves.
+// TestLoad runs a load in the way it is started for a trial, and reads what it leaves.
 func TestLoad(t *testing.T) {
 	folder := t.TempDir()
 	disk := filepath.Join(folder, "disk")

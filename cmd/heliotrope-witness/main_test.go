@@ -28,7 +28,7 @@ import (
 	"heliotrope/internal/witness"
 )
 
-// TestMain is the program itself where it goes by its name.
+// TestMain runs the program itself when the test's program is called by its name.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == witness.Program {
 		main()
@@ -43,7 +43,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// program is a path by which this test is the program.
+// program is a path by which the test's program becomes the program.
 func program(t *testing.T) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -91,13 +91,14 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"probe-send", "127.0.0.1:1", `{"tokens":"1"}`}, exitBadInput, "unknown field"},
 		{[]string{"probe-receive", "127.0.0.1:1", `{"token":"1"}`}, exitBadInput, "a probe of 0 loads"},
 	} {
-		t.Chdir(t.TempDir()) // nothing of the one before is there
+		t.Chdir(t.TempDir()) // so that nothing of the previous one is there
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), test.args, &stdout, &stderr)
 		if code != test.code || !strings.Contains(stderr.String(), test.says) {
 			t.Errorf("%q: code %d, %q; want %d, %q", test.args, code, stderr.String(), test.code, test.says)
 		}
-		// What its caller is shown is the last lines: the error is there, and not the usage.
+		// Its caller sees the last lines of output: they must have the error, and not the
+		// usage.
 		misused := strings.Contains(test.says, "command") || strings.Contains(test.says, "arguments")
 		if lines := strings.Count(stderr.String(), "\n"); misused != strings.Contains(stderr.String(), "usage:") || !misused && lines > 1 {
 			t.Errorf("%q: code %d with %q", test.args, code, stderr.String())
@@ -110,7 +111,7 @@ func start(t *testing.T, recording record.Recording, steps int64) {
 	t.Helper()
 	t.Cleanup(func() { must(t, recording.Remove(context.Background())) })
 	must(t, recording.Start(t.Context()))
-	must(t, recording.Start(t.Context())) // it runs already
+	must(t, recording.Start(t.Context())) // it is running already
 	for {
 		progress, err := recording.Progress(t.Context())
 		must(t, err)
@@ -134,8 +135,8 @@ func stop(t *testing.T, recording record.Recording) {
 	}
 }
 
-// TestHostAndGuest lets a host's and a guest's program talk to each other on
-// this machine, as they are started for a trial.
+// TestHostAndGuest lets a host's and a guest's program talk to each other on this machine,
+// started as for a trial.
 func TestHostAndGuest(t *testing.T) {
 	port := freeport.Loopback(t).Port()
 	hostAddress, guestAddress := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)
@@ -194,7 +195,7 @@ func TestHostAndGuest(t *testing.T) {
 	}
 	exchanges := 0
 	must(t, witness.ReadExchanges(open(t, folder, witness.ExchangesFile), func(e witness.Exchange) error {
-		if e.Ahead.Abs() > e.Uncertainty { // it is one clock
+		if e.Ahead.Abs() > e.Uncertainty { // both read the same clock
 			t.Errorf("the same clock is ahead by %s ± %s", e.Ahead, e.Uncertainty)
 		}
 		exchanges++
@@ -213,7 +214,7 @@ func open(t *testing.T, folder, name string) io.Reader {
 	return file
 }
 
-// TestLogOfTheLoad sends blocks to a host's program, which leaves them in a file.
+// TestLogOfTheLoad sends blocks to a host's program, which writes them to a file.
 func TestLogOfTheLoad(t *testing.T) {
 	address := netip.MustParseAddr("127.0.0.1")
 	at := netip.AddrPortFrom(address, freeport.Loopback(t).Port())
@@ -256,7 +257,7 @@ func TestLogOfTheLoad(t *testing.T) {
 	}
 }
 
-// TestAPartThatFails: the whole ends, and says why.
+// TestAPartThatFails: the whole program ends, and says why.
 func TestAPartThatFails(t *testing.T) {
 	notOurs := netip.MustParseAddrPort("192.0.2.1:17190") // RFC 5737
 	config, err := json.Marshal(witness.HostConfig{Listen: notOurs, Guest: notOurs})

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNearby: only where the domain runs it is near, and what was written is
-// passed on as it is.
+// TestNearby: the domain is near only where it runs, and what was written is passed on
+// unchanged.
 func TestNearby(t *testing.T) {
 	var out bytes.Buffer
 	n := nearby{out: &out}

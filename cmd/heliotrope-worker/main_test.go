@@ -59,8 +59,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestPlace: the worker lets nothing be recorded but beside its own folder, and nothing run
-// but what is beside its own program.
+// TestPlace: the worker records only next to its own folder, and runs only programs that
+// are next to its own program.
 func TestPlace(t *testing.T) {
 	s := settings{passFile: "/data/lab.run/worker/pass"}
 	if got, want := s.place("/data/lab.programs/heliotrope-worker"), (machine.Place{Runs: "/data/lab.run", Programs: "/data/lab.programs"}); got != want {

@@ -36,12 +36,11 @@ import (
 // finishSignal ends a stand-in campaign.
 const finishSignal = "finish"
 
-// mute is the name of a stand-in campaign that continues as new once, and does
-// not answer.
+// mute is the name of a stand-in campaign that continues as new once, and does not answer.
 const mute = "mute"
 
-// standInCampaign answers as a campaign does that runs its second trial of
-// four, until it is signalled or cancelled.
+// standInCampaign answers like a campaign that runs its second trial of four, until it is
+// signalled or cancelled.
 func standInCampaign(ctx workflow.Context, input workflows.CampaignInput) (workflows.CampaignResult, error) {
 	status := workflows.CampaignStatus{Name: input.Name, SpecSHA256: input.SpecSHA256, DataDir: input.DataDir, State: "running",
 		Progress: workflows.Progress{Total: 4, Verdicts: map[trial.Verdict]int{trial.Valid: 1}, TrialSeconds: 60},
@@ -71,7 +70,7 @@ func standInCampaign(ctx workflow.Context, input workflows.CampaignInput) (workf
 	return workflows.CampaignResult{Progress: status.Progress}, nil
 }
 
-// standInTrial measures before a migration until it is cancelled.
+// standInTrial is in phase before, ahead of a migration, until it is cancelled.
 func standInTrial(ctx workflow.Context) error {
 	status := workflows.TrialStatus{Phase: trial.Before, Since: workflow.Now(ctx), Attempt: 1, Attempts: 3}
 	if err := workflow.SetQueryHandler(ctx, workflows.StatusQuery, func() (workflows.TrialStatus, error) { return status, nil }); err != nil {
@@ -101,8 +100,7 @@ func beating(details any) func(context.Context) error {
 	}
 }
 
-// useServer names the embedded server's program, and forgets whatever server
-// and home the user has.
+// useServer names the embedded server's program, and hides the user's own server and home.
 func useServer(t *testing.T) {
 	t.Helper()
 	ownHome(t)
@@ -183,10 +181,10 @@ func serveWith(t *testing.T, log zerolog.Logger, controller func(client.Client, 
 	return session.client, w.Stop
 }
 
-// anyPort is what a server is to take a free port of.
+// anyPort lets a server take any free port.
 const anyPort = "127.0.0.1:0"
 
-// wantRun runs the command line and looks at all that it gave.
+// wantRun runs the command line and checks everything that it printed.
 func wantRun(t *testing.T, code int, want string, args ...string) string {
 	t.Helper()
 	got, stdout, stderr := run(t, args...)
@@ -235,7 +233,7 @@ func TestCampaignCommands(t *testing.T) {
 	}
 	wantRun(t, exitFailure, "it has finished", "cancel", "unit")
 
-	// The same name again, and cancelled this time.
+	// The same name again, cancelled this time.
 	wantRun(t, 0, "runs", "run", file, "--data", data, "--detach")
 	wantRun(t, 0, "torn down", "cancel", "unit", "--wait")
 	wantRun(t, exitFailure, "unit: cancelled", "watch", "unit")
@@ -246,8 +244,8 @@ func TestCampaignCommands(t *testing.T) {
 	}
 }
 
-// TestACampaignThatDoesNotAnswer: that a question failed does not mean that no
-// controller works.
+// TestACampaignThatDoesNotAnswer: a query that failed does not mean that no controller
+// works.
 func TestACampaignThatDoesNotAnswer(t *testing.T) {
 	c, _ := serveStandIn(t)
 	wantRun(t, 0, "runs", "run", writeCampaign(t, strings.Replace(simulatedCampaign, "name: unit", "name: "+mute, 1)), "--data", t.TempDir(), "--detach")
@@ -255,7 +253,7 @@ func TestACampaignThatDoesNotAnswer(t *testing.T) {
 	assert.NotContains(t, answer, "no controller")
 	assert.Contains(t, answer, "mute: running, and how far it is nobody says")
 
-	// When it was started is when its first run was.
+	// The campaign's start is the start of its first run.
 	info, err := describe(t.Context(), c, workflows.CampaignID(mute))
 	require.NoError(t, err)
 	var listed []listedCampaign
@@ -303,8 +301,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(text []byte) (int, error) { return f(text) }
 
-// TestFinishedWithoutAController holds that how a campaign ended can be seen
-// without anybody who answers for it.
+// TestFinishedWithoutAController checks that the outcome of a campaign can be shown when no
+// controller answers.
 func TestFinishedWithoutAController(t *testing.T) {
 	c, stopController := serveStandIn(t)
 	wantRun(t, 0, "runs", "run", writeCampaign(t, simulatedCampaign), "--data", t.TempDir(), "--detach")
@@ -333,8 +331,8 @@ func awaitBeats(t *testing.T) snapshot {
 	return snapshot{}
 }
 
-// TestTestbedInUse holds that no campaign is started on a testbed on which
-// another one runs, and that such a testbed is not ended by mistake.
+// TestTestbedInUse checks that no campaign is started on a testbed that another one uses,
+// and that such a testbed is not ended by mistake.
 func TestTestbedInUse(t *testing.T) {
 	c, _ := serveStandIn(t)
 	input := workflows.CampaignInput{Name: "first", Lanes: []workflows.Lane{{Name: "lab-1", Inventory: "/x/lab-1.yaml"}}}
@@ -370,7 +368,7 @@ func TestTestbedInUse(t *testing.T) {
 	}
 }
 
-// killServer kills the server of a serve, and waits until there is another.
+// killServer kills the server of a serve, and waits until a new one runs.
 func killServer(t *testing.T, stateDir, address string) {
 	t.Helper()
 	settings := temporal.Settings{Address: address, Namespace: temporal.DefaultNamespace}
@@ -392,7 +390,7 @@ func killServer(t *testing.T, stateDir, address string) {
 	}
 }
 
-// TestServe runs the real thing, with its server, as a process.
+// TestServe runs the real program, with its server, as a process.
 func TestServe(t *testing.T) {
 	useServer(t)
 	stateDir := t.TempDir()
@@ -432,7 +430,7 @@ func TestServe(t *testing.T) {
 		_ = conn.Close()
 		t.Error("the server goes on after its serve")
 	}
-	// The next one is where the last one was.
+	// The next serve uses the addresses of the last one.
 	options := serveOptions{stateDir: stateDir}
 	if settings, err := options.settings(); err != nil || settings.Address != address || options.wantedUI() != uiAddress {
 		t.Errorf("the next server is at %s, its UI at %s, %v", settings.Address, options.wantedUI(), err)
@@ -445,8 +443,8 @@ func TestServe(t *testing.T) {
 	wantRun(t, exitBadInput, "give one of both", "serve", "--state-dir", stateDir, "--address", address)
 }
 
-// startOwnServe starts the real thing, with its server, as a process, and ends
-// both when the test does.
+// startOwnServe starts the real program, with its server, as a process, and ends both when
+// the test ends.
 func startOwnServe(t *testing.T, stateDir string) *serveState {
 	t.Helper()
 	t.Setenv(commandLineEnv, "1")
@@ -493,7 +491,7 @@ func TestATwinIsRefused(t *testing.T) {
 	assert.Contains(t, string(text), fmt.Sprintf("already serving: the controller of the state folder %s lives elsewhere (%s, process %d on %s)",
 		copied, state.Controller, state.PID, host))
 
-	// Whoever names the server finds its controller, and that one's queue.
+	// A command that names the server finds its controller, and that controller's queue.
 	t.Setenv("TEMPORAL_ADDRESS", state.Address)
 	found, err := foreignController(t.Context())
 	require.NoError(t, err)
@@ -508,9 +506,9 @@ func TestATwinIsRefused(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestRunGoesOn: after the controller was stopped, or everything was killed,
-// the same command goes on with the campaign. Nobody asks how the first
-// controller ended, as in a container without an init: it stays as a zombie.
+// TestRunGoesOn: after the controller was stopped, or everything was killed, the same
+// command goes on with the campaign. Nobody reaps the first controller, as in a container
+// without an init: it stays as a zombie.
 func TestRunGoesOn(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, stateDir string, state *serveState){
 		"stopped": func(t *testing.T, stateDir string, _ *serveState) {

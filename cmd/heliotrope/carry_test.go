@@ -20,9 +20,9 @@ func carrierOf(c client.Client, log io.Writer) carrier {
 	return carrier{client: c, queue: workflows.DefaultQueue, before: "0.9", limit: time.Minute, log: zerolog.New(log)}
 }
 
-// TestCarryRefusesAnotherShape: a controller whose workflows go another way than
-// those that run says which campaign it cannot carry, before it asks for work,
-// and gives it up only when it is told to.
+// TestCarryRefusesAnotherShape: a controller whose workflows take another path than the
+// running ones says which campaign it cannot carry on, before it asks for work, and gives
+// that campaign up only when it is told to.
 func TestCarryRefusesAnotherShape(t *testing.T) {
 	c, stopController := serveStandIn(t)
 	wantRun(t, 0, "runs", "run", writeCampaign(t, simulatedCampaign), "--data", t.TempDir(), "--detach")
@@ -56,7 +56,7 @@ func TestCarryRefusesAnotherShape(t *testing.T) {
 	require.NotEqual(t, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, info.GetWorkflowExecutionInfo().GetStatus())
 }
 
-// TestCarryGoesOn: a campaign of this program can be carried wherever it is.
+// TestCarryGoesOn: a campaign of this program can be carried on, wherever it is.
 func TestCarryGoesOn(t *testing.T) {
 	c := serveSimulated(t)
 	file := writeCampaign(t, strings.NewReplacer("NAME", "carried", "REPETITIONS", "4").Replace(simulatedSpec))
@@ -78,7 +78,8 @@ func TestCarryGoesOn(t *testing.T) {
 	}
 }
 
-// TestCarryInTime: what is not seen in the time is taken over, and said.
+// TestCarryInTime: workflows that were not checked in time are taken over, and that is
+// logged.
 func TestCarryInTime(t *testing.T) {
 	c, stopController := serveStandIn(t)
 	wantRun(t, 0, "runs", "run", writeCampaign(t, simulatedCampaign), "--data", t.TempDir(), "--detach")

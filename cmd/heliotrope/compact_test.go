@@ -11,8 +11,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestCompact: a campaign that still runs is looked at between two trials, and what says
-// something about it says that first.
+// TestCompact: the dataset of a running campaign can be read between two trials, and
+// everything that reports on it says first that it still runs.
 func TestCompact(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "unit")
 	record, err := dataset.Create(t.Context(), folder, dataset.Identity{Campaign: "unit", TestbedKind: "simulated", SpecSHA256: "spec"},

@@ -17,7 +17,7 @@ import (
 	"heliotrope/analysis/dataset"
 )
 
-// madeCampaign writes a campaign that is made up, and returns the data folder.
+// madeCampaign writes a made-up campaign, and returns the data folder.
 func madeCampaign(t testing.TB, change func(*answerstest.Options)) string {
 	t.Helper()
 	data, options := t.TempDir(), answerstest.Usual()
@@ -38,7 +38,7 @@ func compareCommand(args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), code
 }
 
-// slower makes responses longer by a factor over 90 ms.
+// slower makes responses longer by a factor at round trips above 90 ms.
 func slower(factor float64) func(*answerstest.Options) {
 	return func(o *answerstest.Options) {
 		usual := o.ResponseMs
@@ -87,7 +87,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// With too few trials nothing is shown, and nothing fails.
+// With too few trials nothing can be shown, and nothing fails.
 func TestCompareFewTrials(t *testing.T) {
 	few := func(o *answerstest.Options) { o.Blocks = 4 }
 	out, _, code := compareCommand(madeCampaign(t, few), madeCampaign(t, func(o *answerstest.Options) { slower(9)(o); few(o) }), "--fail-if", "max_response_ms > +10%")
@@ -108,7 +108,7 @@ func TestCompareOtherCells(t *testing.T) {
 	assert.Contains(t, stderr, "no cell in common")
 }
 
-// A table that is not the one of the manifest is not believed.
+// A table that differs from the manifest's is not believed.
 func TestCompareTablesOfAnother(t *testing.T) {
 	before, after := madeCampaign(t, func(*answerstest.Options) {}), madeCampaign(t, slower(1.5))
 	table, err := os.ReadFile(filepath.Join(before, "campaign=made", "attempts.parquet"))
@@ -119,7 +119,7 @@ func TestCompareTablesOfAnother(t *testing.T) {
 	assert.Contains(t, stderr, "attempts.parquet is another file than the manifest has")
 }
 
-// A model is compared with a measurement only by whoever says so, and is named.
+// A model is compared with a measurement only when the user says so, and is named.
 func TestCompareKinds(t *testing.T) {
 	measured := madeCampaign(t, func(*answerstest.Options) {})
 	model := madeCampaign(t, func(o *answerstest.Options) { o.Kind = "simulated" })
@@ -131,7 +131,7 @@ func TestCompareKinds(t *testing.T) {
 	assert.Contains(t, out, "B: made: SIMULATED — not a measurement\n")
 }
 
-// All that cannot be understood is told at once, and nothing is read.
+// Everything that cannot be understood is reported at once, and nothing is read.
 func TestCompareBadInput(t *testing.T) {
 	_, stderr, code := compareCommand("nowhere", "neither", "--fail-if", "max_response_ms > 10%", "--fail-if", "speed > +1%", "--fail-if", "wan_mb < -100%", "--metric", "colour")
 	assert.Equal(t, exitBadInput, code)

@@ -27,9 +27,9 @@ import (
 	"heliotrope/internal/procs"
 )
 
-// TestControllersIdentity holds that a state folder has one controller for
-// ever, and that a file that cannot be read is not replaced: its campaigns wait
-// for the identity that was in it.
+// TestControllersIdentity checks that a state folder has one controller for ever, and that
+// a file that cannot be read is not replaced: the folder's campaigns wait for the identity
+// in it.
 func TestControllersIdentity(t *testing.T) {
 	folder := t.TempDir()
 	first, err := identify(folder)
@@ -54,8 +54,9 @@ func TestControllersIdentity(t *testing.T) {
 	}
 }
 
-// TestWhoLives: the kernel knows of this machine's processes, whatever the
-// server remembers of them; others live for as long as they may be waiting for an answer.
+// TestWhoLives: for processes of this machine the kernel decides, whatever the server
+// remembers of them; others count as alive for as long as they may be waiting for an
+// answer.
 func TestWhoLives(t *testing.T) {
 	const id = "0123456789ab"
 	own, err := identity(id)
@@ -88,8 +89,8 @@ func TestWhoLives(t *testing.T) {
 	}
 }
 
-// TestServeEndsWithAWorkerThatGaveUp: a controller that does nothing any more
-// would look as if it worked.
+// TestServeEndsWithAWorkerThatGaveUp: a controller that no longer does anything would look
+// as if it worked.
 func TestServeEndsWithAWorkerThatGaveUp(t *testing.T) {
 	stopped := false
 	keep := func(ctx context.Context) error {
@@ -109,8 +110,8 @@ func TestServeEndsWithAWorkerThatGaveUp(t *testing.T) {
 	assert.NoError(t, work(asked, quiet, keep), "it was asked to end")
 }
 
-// blocking is a worker of that identity, whose workflow "block" is in one activity that
-// heartbeats too seldom to be missed.
+// blocking is a worker with that identity, whose workflow "block" runs one activity that
+// heartbeats too seldom for its absence to be noticed.
 func blocking(c client.Client, queue, identity string, block func(context.Context) error) worker.Worker {
 	w := worker.New(c, queue, worker.Options{Identity: identity})
 	w.RegisterWorkflowWithOptions(func(ctx workflow.Context) error {
@@ -121,8 +122,8 @@ func blocking(c client.Client, queue, identity string, block func(context.Contex
 	return w
 }
 
-// TestWorkOfAKilledControllerGoesOn: an activity whose process was killed is tried
-// again when the controller is back, and not when its silence has been long enough.
+// TestWorkOfAKilledControllerGoesOn: an activity whose process was killed is retried when
+// the controller is back, without waiting for the heartbeat time-out.
 func TestWorkOfAKilledControllerGoesOn(t *testing.T) {
 	const id, other = "0123456789ab", "ba9876543210"
 	var queue string
@@ -160,9 +161,9 @@ func TestWorkOfAKilledControllerGoesOn(t *testing.T) {
 	require.Equal(t, "the controller was killed in the middle of it (process 4711 on elsewhere)", pending(t.Context()).GetLastFailure().GetMessage())
 }
 
-// TestWorkOfAKilledWorkerGoesOn: what a machine's worker was at when it was killed is tried
-// again when its link has seen that it is gone: such activities heartbeat too seldom to be
-// missed.
+// TestWorkOfAKilledWorkerGoesOn: what a machine's worker was doing when it was killed is
+// retried once its link has seen that the worker is gone: such activities heartbeat too
+// seldom for their absence to be noticed.
 func TestWorkOfAKilledWorkerGoesOn(t *testing.T) {
 	const queue = "store"
 	begun, release := make(chan int32, 2), make(chan struct{})

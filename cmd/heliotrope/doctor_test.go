@@ -22,12 +22,12 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// examined is a testbed for the doctor: it notes for what it is asked.
+// examined is a testbed for the doctor that notes what it is asked for.
 type examined struct {
 	fakeBed
 	leases owner.Hosts
 	asked  *testbed.Uses
-	// during is called while everything is looked at.
+	// during is called while everything is being checked.
 	during func(testbed.Uses)
 }
 
@@ -50,7 +50,7 @@ func (b examined) Check(ctx context.Context, uses testbed.Uses) testbed.Checked 
 	return checked
 }
 
-// examine runs the command on the bed; ticks are when it tells what it waits for.
+// examine runs the command on the bed; at each tick it reports what it waits for.
 func (b examined) examine(t *testing.T, ticks <-chan time.Time, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -76,7 +76,7 @@ func (b examined) names() (storages []string) {
 	return storages
 }
 
-// TestDoctorFindsNothing: a warning stands in nobody's way.
+// TestDoctorFindsNothing: a warning prevents nothing.
 func TestDoctorFindsNothing(t *testing.T) {
 	bed := newExamined()
 	code, stdout, stderr := bed.examine(t, nil, goodInventory)
@@ -97,7 +97,7 @@ store  warning  /proc/*/comm  nobody steers its clock  have chrony steer it
 	require.Equal(t, 1, *bed.closed)
 }
 
-// TestDoctorFindsProblems: all of them, as a table and as JSON.
+// TestDoctorFindsProblems: it finds all problems, as a table and as JSON.
 func TestDoctorFindsProblems(t *testing.T) {
 	bed := newExamined()
 	bed.facts.FreeMemoryMiB = 100
@@ -131,7 +131,7 @@ host-b  problem  tc qdisc show dev eth2  the root qdisc is htb 1:, which is not 
 	require.Contains(t, stdout, "a guest of 128 MiB does not fit")
 }
 
-// TestDoctorOfSome: what was asked for, and no more.
+// TestDoctorOfSome: it checks what was asked for, and nothing else.
 func TestDoctorOfSome(t *testing.T) {
 	campaign := filepath.Join(t.TempDir(), "campaign.yaml")
 	require.NoError(t, os.WriteFile(campaign, []byte("version: 1\nname: night\nseed: 1\ntestbed: hosts\ninventories: [lab.yaml]\nmatrix:\n  wan: [lan]\n  storage: [nfs]\n  guest_memory_mib: [256]\n  guest_vcpus: [1, 2]\n"+
@@ -178,8 +178,8 @@ func TestDoctorOfBadInput(t *testing.T) {
 	}
 }
 
-// TestDoctorOfLeasedHosts: whose they are is a problem, and nobody's measurement is
-// disturbed.
+// TestDoctorOfLeasedHosts: a lease of another owner is a problem, and nobody's measurement
+// is disturbed.
 func TestDoctorOfLeasedHosts(t *testing.T) {
 	host := remotetest.NewFake(t, "host-a")
 	host.On(remotetest.Prefix("/bin/sh", "-s", "--", "state"), remotetest.Reply{Stdout: "720\ncampaign night of controller 0123456789ab\n"})
@@ -191,7 +191,7 @@ func TestDoctorOfLeasedHosts(t *testing.T) {
 	require.True(t, bed.asked.Busy)
 }
 
-// TestDoctorTells: what takes long is named, and no more often than it changes.
+// TestDoctorTells: slow checks are reported, but only when they change.
 func TestDoctorTells(t *testing.T) {
 	ticks := make(chan time.Time)
 	bed := newExamined()

@@ -35,7 +35,7 @@ func (d documented) heliotropes() bool { return path.Base(d.words[0]) == "heliot
 func documents(t *testing.T, root string) []string {
 	t.Helper()
 	return filesOf(t, root, func(name string) bool {
-		// The changelog tells of commands that are gone.
+		// The changelog mentions commands that no longer exist.
 		return filepath.Ext(name) == ".md" && name != "CHANGELOG.md"
 	})
 }
@@ -117,8 +117,8 @@ func oursOf(all []documented) []documented {
 	return slices.DeleteFunc(all, func(one documented) bool { return !one.ours() })
 }
 
-// TestDocumentedCommands: each command that a document or a help text tells people to type is
-// one that there is, with flags that there are, of files of ours that there are.
+// TestDocumentedCommands: every command that a document or a help text tells people to type
+// exists, with its flags, and with its files when they are ours.
 func TestDocumentedCommands(t *testing.T) {
 	root := filepath.Join("..", "..")
 	var all []documented
@@ -157,7 +157,7 @@ func TestDocumentedCommands(t *testing.T) {
 	assert.Greater(t, asked, 100, "commands of heliotrope in the documents")
 }
 
-// commandsOf are a command and all below it.
+// commandsOf are a command and all its subcommands.
 func commandsOf(command *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{command}
 	for _, sub := range command.Commands() {
@@ -167,7 +167,7 @@ func commandsOf(command *cobra.Command) []*cobra.Command {
 }
 
 // understood is an error when heliotrope has no such command, flag or number of arguments.
-// A mention may leave arguments out, and has names in capitals instead of values.
+// A mention may leave out arguments, and has names in capitals in place of values.
 func understood(line documented) error {
 	root := newRoot(io.Discard, io.Discard)
 	root.InitDefaultHelpCmd()

@@ -22,7 +22,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// faultSpec is small: two lanes, and two trials for each.
+// faultSpec is a small campaign: two lanes, with two trials each.
 const faultSpec = `
 version: 1
 name: NAME
@@ -41,8 +41,8 @@ limits: {min_free_mib: 8}
 const (
 	faultTrials = 4
 	faultLane   = "simulated-1"
-	// reachLimit is how long a trial may take to get into a phase, and endLimit the
-	// campaign to its end after a fault.
+	// reachLimit is how long a trial may take to reach a phase, and endLimit how long the
+	// campaign may take to end after a fault.
 	reachLimit = time.Minute
 	endLimit   = 4 * time.Minute
 )
@@ -50,16 +50,16 @@ const (
 // cell is one injected fault: a kind in a phase, with a seed.
 type cell struct {
 	kind  *faultKind
-	phase trial.Phase // "" where the model does it, whenever that is
+	phase trial.Phase // "" for a fault of the model that belongs to no phase
 	seed  int
 
 	slot   *slot
-	folder string // of all the rest
+	folder string // the folder of the following files
 	name   string
-	held   string // the file that holds the trial
+	held   string // the file that makes the model hold the trial
 	faults string // of lanes, as JSON
 	random *rand.Rand
-	key    string // of the attempt that is held
+	key    string // key of the held attempt
 	// goneOn is how long it took from the start of the controller to the first call of the
 	// testbed; 0 where nothing was started.
 	goneOn time.Duration
@@ -76,7 +76,7 @@ func (c *cell) data() string  { return filepath.Join(c.folder, "data") }
 func (c *cell) hosts() string { return filepath.Join(c.folder, "hosts") }
 func (c *cell) file() string  { return filepath.Join(c.folder, "campaign.yaml") }
 
-// run injects the fault and judges what came of it.
+// run injects the fault and judges the result.
 func (c *cell) run(ctx context.Context) {
 	began := time.Now()
 	if err := c.play(ctx); err != nil {
@@ -145,14 +145,14 @@ func (c *cell) prepare() error {
 	return os.WriteFile(c.file(), []byte(spec), 0o600)
 }
 
-// start has the campaign run, whether it is new, runs, or was cut off.
+// start makes the campaign run, whether it is new, running, or was interrupted.
 func (c *cell) start(ctx context.Context) error {
 	_, err := c.slot.command(ctx, c.faults, "run", c.file(), "--data", c.data(), "--detach")
 	return err
 }
 
-// reach waits until the trial is held, lets some calls of the phase pass, and
-// notes which trial it is.
+// reach waits until the trial is held, lets some calls of the phase pass, and notes which
+// trial it is.
 func (c *cell) reach(ctx context.Context) error {
 	note, err := c.note(ctx, "", reachLimit)
 	if err != nil {
@@ -162,7 +162,7 @@ func (c *cell) reach(ctx context.Context) error {
 		if err := os.Truncate(c.held, 0); err != nil {
 			return err
 		}
-		// A phase with fewer calls: the trial is over it, and the next one is held.
+		// The phase has fewer calls: the trial is past it, and the next one is held.
 		next, err := c.note(ctx, note, 2*time.Second)
 		if err != nil {
 			break
@@ -178,7 +178,7 @@ func (c *cell) reach(ctx context.Context) error {
 // errNotHeld says that no call of the phase came.
 var errNotHeld = errors.New("no call of the phase came")
 
-// note waits until a call is held, another one than before.
+// note waits until a call is held that is not the one held before.
 func (c *cell) note(ctx context.Context, before string, limit time.Duration) (note string, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errNotHeld)
 	defer cancel()
@@ -200,7 +200,7 @@ func (c *cell) note(ctx context.Context, before string, limit time.Duration) (no
 	return note, err
 }
 
-// release lets the trial go.
+// release lets the trial continue.
 func (c *cell) release() error {
 	if err := os.Remove(c.held); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -208,9 +208,9 @@ func (c *cell) release() error {
 	return nil
 }
 
-// again starts what was killed and does not start again by itself, as a user does, and
-// measures how long it takes until a call of the phase comes; where none comes any more,
-// until the campaign's end.
+// again starts what was killed and does not start again by itself, as a user would. It
+// measures how long it takes until a call of the phase comes, or, when none comes any more,
+// until the campaign ends.
 func (c *cell) again(ctx context.Context) error {
 	if err := os.Truncate(c.held, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -235,7 +235,7 @@ func (c *cell) again(ctx context.Context) error {
 	return err
 }
 
-// stands is how the campaign stands, and why it has failed; "" when nobody answers.
+// stands is the campaign's outcome, and why it failed; "" when nobody answers.
 func (c *cell) stands(ctx context.Context) (outcome, error) {
 	session, err := c.slot.session(ctx)
 	if err != nil {

@@ -21,19 +21,19 @@ import (
 	"heliotrope/workflows"
 )
 
-// faultKind is one way in which something goes wrong.
+// faultKind is a kind of fault.
 type faultKind struct {
 	name string
-	// model asks the model for what goes wrong in it; it may be nil.
+	// model sets the fault in the model; it may be nil.
 	model func(f *simulated.Faults)
-	// inject does it while the trial is held, and has everything that it killed started
-	// again. nil: the model does it, in no particular phase.
+	// inject causes the fault while the trial is held, and starts again everything that it
+	// killed. It is nil when the model causes the fault, in no particular phase.
 	inject func(ctx context.Context, c *cell) error
 	// around sets up what the cell needs before it begins; it may be nil.
 	around func(c *cell) (end func(), err error)
 }
 
-// faultKinds are all of them.
+// faultKinds are all kinds of faults.
 func faultKinds() []*faultKind {
 	return []*faultKind{
 		{name: "controller killed", inject: killed(controllerOf)},
@@ -60,8 +60,8 @@ func faultKinds() []*faultKind {
 	}
 }
 
-// killed kills processes and starts the controller again, where it was among
-// them. An even seed kills amid a call of the testbed, an odd one after it.
+// killed kills processes, and starts the controller again when it was among them. An even
+// seed kills during a call of the testbed, an odd one after it.
 func killed(which ...process) func(context.Context, *cell) error {
 	return func(ctx context.Context, c *cell) error {
 		if err := c.maybeStep(ctx); err != nil {
@@ -74,8 +74,7 @@ func killed(which ...process) func(context.Context, *cell) error {
 	}
 }
 
-// maybeStep lets the call that is held end in a cell with an odd seed, and some
-// more time pass.
+// maybeStep, in a cell with an odd seed, lets the held call end and some more time pass.
 func (c *cell) maybeStep(ctx context.Context) error {
 	if c.seed%2 == 0 {
 		return nil
@@ -86,9 +85,9 @@ func (c *cell) maybeStep(ctx context.Context) error {
 	return poll.Pause(ctx, time.Duration(c.random.IntN(200))*time.Millisecond)
 }
 
-// stopFor is longer than a workflow's task may take, so that it is given to
-// somebody else; at the end of a trial longer than a heartbeat, so that an
-// activity is begun again beside the one that goes on.
+// stopFor is longer than a workflow task may take, so that the task is given to another
+// worker. At the end of a trial it is longer than a heartbeat time-out, so that an activity
+// is begun again while the first one goes on.
 func (c *cell) stopFor() time.Duration {
 	switch {
 	case *faultSeeds == 0:
@@ -99,7 +98,7 @@ func (c *cell) stopFor() time.Duration {
 	return 12 * time.Second
 }
 
-// stopped stops the controller's process for a while, as a machine that swaps.
+// stopped stops the controller's process for a while, like a machine that swaps.
 func stopped(ctx context.Context, c *cell) error {
 	if err := c.maybeStep(ctx); err != nil {
 		return err
@@ -128,8 +127,8 @@ func database(damage func(*slot) error) func(context.Context, *cell) error {
 		if err == nil {
 			return nil
 		}
-		// One that is damaged may be refused, in words that say which it is. Then it is
-		// removed, as they say.
+		// A damaged database may be refused, with a message that names it. Then it is
+		// removed, as the message says.
 		if path := c.slot.databaseFiles()[0]; !strings.Contains(err.Error(), path) {
 			return fmt.Errorf("the damaged database %s is not named: %w", path, err)
 		}
@@ -140,8 +139,8 @@ func database(damage func(*slot) error) func(context.Context, *cell) error {
 	}
 }
 
-// databaseRestored has the server go on with a copy of its database from before
-// the campaign's end.
+// databaseRestored lets the server continue with a copy of its database from before the
+// campaign's end.
 func databaseRestored(ctx context.Context, c *cell) error {
 	if err := c.slot.killAll(ctx); err != nil {
 		return err
@@ -170,8 +169,8 @@ func (s *slot) killAll(ctx context.Context) error {
 	return errors.Join(s.kill(ctx, controllerOf, serverOf), s.awaitGone(ctx))
 }
 
-// truncateDatabase cuts the database off in its middle, as a disk that was full
-// or a copy that was not finished.
+// truncateDatabase cuts the database off in the middle, like a full disk or an incomplete
+// copy.
 func (s *slot) truncateDatabase() error {
 	files := s.databaseFiles()
 	info, err := os.Stat(files[0])
@@ -195,7 +194,7 @@ func onSmallDisk(c *cell) (end func(), err error) {
 		return nil, fmt.Errorf("mount a small disk, which needs root or `unshare --map-root-user --mount`: %w", err)
 	}
 	return func() {
-		// What is judged stays, without the mount.
+		// The files that are judged stay, without the mount.
 		copied := c.data() + ".copy"
 		err := os.CopyFS(copied, os.DirFS(c.data()))
 		if err := errors.Join(err, unix.Unmount(c.data(), unix.MNT_DETACH), os.Remove(c.data()), os.Rename(copied, c.data())); err != nil {
@@ -225,8 +224,8 @@ func diskFull(ctx context.Context, c *cell) error {
 	return errors.Join(err, os.Remove(filler))
 }
 
-// cancelled cancels the campaign, as a user does, who then runs it again: it goes
-// on with what is missing.
+// cancelled cancels the campaign like a user who then runs it again: it goes on with what
+// is missing.
 func cancelled(ctx context.Context, c *cell) error {
 	c.want.cancelled = true
 	if err := c.steer(ctx, "cancel", c.name); err != nil {
@@ -247,7 +246,7 @@ func cancelled(ctx context.Context, c *cell) error {
 	return c.start(ctx)
 }
 
-// terminate ends a workflow as the Temporal UI does: nothing of it is told.
+// terminate ends a workflow as the Temporal UI does: the workflow is not told.
 func (c *cell) terminate(ctx context.Context, id string) error {
 	session, err := c.slot.session(ctx)
 	if err != nil {
@@ -265,18 +264,18 @@ func trialTerminated(ctx context.Context, c *cell) error {
 	return c.terminate(ctx, workflows.TrialID(c.name, sequence))
 }
 
-// steeredWhy is why the matrix steers.
+// steeredWhy is the reason that the matrix gives when it steers.
 const steeredWhy = "the fault matrix"
 
-// steer has the campaign do something, as a user does.
+// steer steers the campaign, as a user would.
 func (c *cell) steer(ctx context.Context, args ...string) error {
 	_, err := c.slot.command(ctx, c.faults, append(args, "--why", steeredWhy)...)
 	return err
 }
 
-// steerLane tells the lane of the fault something, lets its trial go, and takes that back
-// some seconds later. A lane that has run its last trial by then may have ended with its
-// campaign: then there is nothing to take back.
+// steerLane sends an order to the lane with the fault, lets its trial continue, and takes
+// the order back some seconds later. When the lane has run its last trial by then, it may
+// have ended with its campaign: then there is nothing to take back.
 func (c *cell) steerLane(ctx context.Context, order []string, back ...string) error {
 	err := errors.Join(c.steer(ctx, order...), c.release())
 	if err == nil {
@@ -296,7 +295,7 @@ func laneTerminated(ctx context.Context, c *cell) error {
 	return c.terminate(ctx, workflows.LaneID(c.name, faultLane))
 }
 
-// lanePaused pauses the lane, with an odd seed at once, and has it go on again.
+// lanePaused pauses the lane, with an odd seed at once, and resumes it.
 func lanePaused(ctx context.Context, c *cell) error {
 	pause := []string{"pause", c.name, "--lane", faultLane}
 	if c.seed%2 == 1 {
@@ -310,8 +309,8 @@ func laneQuarantined(ctx context.Context, c *cell) error {
 	return c.steerLane(ctx, []string{"quarantine", c.name, faultLane}, "release", c.name, faultLane)
 }
 
-// laneDrained ends the lane after its trial: the other one runs the rest, also where
-// there was nothing left for it before.
+// laneDrained ends the lane after its trial: the other lane runs the rest, even when
+// nothing had been left for it.
 func laneDrained(ctx context.Context, c *cell) error {
 	return c.steer(ctx, "drain", c.name, "--lane", faultLane)
 }
@@ -332,7 +331,7 @@ func waits(length time.Duration) func(context.Context, *cell) error {
 	return func(ctx context.Context, _ *cell) error { return poll.Pause(ctx, length) }
 }
 
-// away leaves a host away for a while. What was measured is on disk before it is
+// away takes a host away for a while. What was measured is on the disk before the host is
 // back, when only the teardown waits for it.
 func away(ctx context.Context, c *cell) error {
 	if err := poll.Pause(ctx, 4*time.Second); err != nil || c.phase != trial.Teardown {

@@ -21,7 +21,7 @@ import (
 // damage is what an injected fault has done to a campaign that has ended.
 type damage struct {
 	lost, double, leftovers int
-	problems                []string // a line for each, of those above too
+	problems                []string // one line for each, including the counted ones above
 }
 
 func (f *damage) add(count *int, format string, values ...any) {
@@ -38,9 +38,9 @@ type ending struct {
 	leaves    bool // the model was asked to leave a thing after each first attempt
 }
 
-// judgeRows wants exactly one counted row for each trial, and a valid one: what
-// an infrastructure does may not use up a trial. A trial that has a result is not run
-// again, though a second one does not count.
+// judgeRows checks that each trial has exactly one row that counts, and that it is valid:
+// faults of the infrastructure may not use up a trial. A trial that has a result is not run
+// again, though a second result would not count.
 func (f *damage) judgeRows(rows []dataset.Trial, want ending) {
 	counted, results, left := map[int]int{}, map[int]int{}, 0
 	keys := map[string]int{}
@@ -90,8 +90,7 @@ func (f *damage) judgeRows(rows []dataset.Trial, want ending) {
 	}
 }
 
-// judgeFolder looks at a campaign's dataset, as `heliotrope check` does, and at
-// its rows.
+// judgeFolder checks a campaign's dataset as `heliotrope check` does, and its rows.
 func (f *damage) judgeFolder(folder string, want ending) {
 	problems, err := dataset.Check(folder)
 	if err != nil {
@@ -113,7 +112,7 @@ func (f *damage) judgeFolder(folder string, want ending) {
 	f.judgeEvents(events)
 }
 
-// judgeEvents wants none that tells of a second result.
+// judgeEvents checks that no event reports a second result.
 func (f *damage) judgeEvents(events []dataset.CampaignEvent) {
 	for _, event := range events {
 		if event.Name == dataset.EventDouble {
@@ -122,7 +121,8 @@ func (f *damage) judgeEvents(events []dataset.CampaignEvent) {
 	}
 }
 
-// judgeHosts wants nothing on the model's hosts, but what that was asked to leave.
+// judgeHosts checks that nothing is left on the model's hosts, except what the model was
+// asked to leave.
 func (f *damage) judgeHosts(folder string, want ending) {
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() && (!want.leaves || entry.Name() != "forgotten") {
@@ -136,7 +136,7 @@ func (f *damage) judgeHosts(folder string, want ending) {
 	}
 }
 
-// TestOracle: what judges the fault matrix finds each kind of damage.
+// TestOracle: the judge of the fault matrix finds each kind of damage.
 func TestOracle(t *testing.T) {
 	row := func(sequence, attempt int, counted bool) dataset.Trial {
 		return dataset.Trial{Key: fmt.Sprintf("%05d.%d", sequence, attempt), Sequence: int32(sequence), Attempt: int32(attempt),
@@ -205,7 +205,7 @@ func TestOracle(t *testing.T) {
 	})
 }
 
-// TestReliabilityNamesTests: every test that docs/reliability.md names is there.
+// TestReliabilityNamesTests: every test that docs/reliability.md names exists.
 func TestReliabilityNamesTests(t *testing.T) {
 	text, err := os.ReadFile("../../docs/reliability.md")
 	require.NoError(t, err)

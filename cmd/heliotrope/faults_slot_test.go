@@ -19,12 +19,12 @@ import (
 	"heliotrope/internal/procs"
 )
 
-// faultsEnv has the Faults of simulated lanes, by name, as JSON: TestMain gives
-// them to the command line that this test's own program then is.
+// faultsEnv has the Faults of simulated lanes, by name, as JSON. When the test's own
+// program acts as the command line, TestMain passes them to it.
 const faultsEnv = "HELIOTROPE_TEST_FAULTS"
 
-// slot is a state folder with a controller and a server that are processes of
-// their own, for one injected fault after the other.
+// slot is a state folder with a controller and a server in processes of their own, for one
+// injected fault after another.
 type slot struct {
 	program  string
 	stateDir string
@@ -36,7 +36,7 @@ func newSlot(ctx context.Context, program, stateDir string) (*slot, error) {
 	return s, startServe(ctx, stateDir, []string{program, "serve", "--state-dir", stateDir, "--address", anyPort, "--ui-address", anyPort})
 }
 
-// command runs heliotrope as a user does, and returns what it says.
+// command runs heliotrope as a user would, and returns its output.
 func (s *slot) command(ctx context.Context, faults string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.program, append(args, "--state-dir", s.stateDir)...)
 	cmd.Env = append(os.Environ(), faultsEnv+"="+faults)
@@ -52,8 +52,7 @@ func (s *slot) session(ctx context.Context) (*session, error) {
 	return (&campaignCommand{stateDir: s.stateDir}).open(ctx)
 }
 
-// processes are those that are to be killed: whoever asks names them by their
-// state files, and gets those that run.
+// process finds the ID of a running process by its state file.
 type process func(*slot) int
 
 func controllerOf(s *slot) int {
@@ -74,7 +73,7 @@ func serverOf(s *slot) int {
 	return known.PID
 }
 
-// kill ends processes as a machine's memory manager does, and waits until they have
+// kill ends processes as the kernel's out-of-memory killer does, and waits until they have
 // ended.
 func (s *slot) kill(ctx context.Context, which ...process) error {
 	var running []procs.Process
@@ -95,13 +94,14 @@ func (s *slot) kill(ctx context.Context, which ...process) error {
 	})
 }
 
-// databaseFiles are those of the server's database, which may not all be there.
+// databaseFiles are the files of the server's database; some of them may not exist.
 func (s *slot) databaseFiles() []string {
 	base := filepath.Join(s.stateDir, "temporal.db")
 	return []string{base, base + "-wal", base + "-shm"}
 }
 
-// copyDatabase copies it into another folder, or back. The server does not run.
+// copyDatabase copies the database into another folder, or back. The server must not be
+// running.
 func copyDatabase(from, to []string) error {
 	for i := range from {
 		text, err := os.ReadFile(from[i])
@@ -121,7 +121,7 @@ func copyDatabase(from, to []string) error {
 	return nil
 }
 
-// loseDatabase removes it. The server does not run.
+// loseDatabase removes the database. The server must not be running.
 func (s *slot) loseDatabase() error {
 	for _, path := range s.databaseFiles() {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +131,7 @@ func (s *slot) loseDatabase() error {
 	return nil
 }
 
-// awaitGone waits until what was killed holds nothing any more.
+// awaitGone waits until killed processes hold nothing any more.
 func (s *slot) awaitGone(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, goneLimit)
 	defer cancel()

@@ -22,14 +22,14 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// The whole matrix: `make test-faults`. Without seeds only shortMatrix is run.
+// Settings of the whole matrix: `make test-faults`. Without seeds only shortMatrix is run.
 var (
 	faultSeeds = flag.Int("fault-seeds", 0, "how often each fault is injected in each phase; 0: some faults in some phases, once")
 	faultSlots = flag.Int("fault-slots", 2, "how many faults are injected side by side")
 	faultOnly  = flag.String("fault-only", "", "only faults of which KIND in PHASE matches this regular expression")
 )
 
-// shortMatrix is what each run of the tests does: each of these kinds in a phase.
+// shortMatrix is what each run of the tests does: each of these kinds in one phase.
 var shortMatrix = map[string]trial.Phase{
 	"controller killed":   trial.Migrate,
 	"server killed":       trial.Collect,
@@ -44,12 +44,12 @@ var shortMatrix = map[string]trial.Phase{
 	"leftovers":           "",
 }
 
-// faultPhases are those in which the model is asked anything.
+// faultPhases are the phases in which the model is called.
 var faultPhases = slices.DeleteFunc(slices.Clone(trial.Phases), func(p trial.Phase) bool {
 	return p == trial.Before || p == trial.After
 })
 
-// cells are what to inject, in an order that is the same each time.
+// faultCells are the faults to inject, always in the same order.
 func faultCells() []*cell {
 	var cells []*cell
 	only := regexp.MustCompile(*faultOnly)
@@ -86,8 +86,8 @@ func faultCells() []*cell {
 	return cells
 }
 
-// TestFaults injects faults into campaigns of the real program and the real
-// server, and wants that every trial is there once, and nothing else.
+// TestFaults injects faults into campaigns of the real program and the real server, and
+// checks that every trial is there once, and nothing else.
 func TestFaults(t *testing.T) {
 	useServer(t)
 	t.Setenv(commandLineEnv, "1")
@@ -115,8 +115,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// runCells runs one cell after the other on one slot. Where something went wrong
-// the next cell gets a new one.
+// runCells runs one cell after the other on one slot. After a cell with a failure the next
+// one gets a new slot.
 func runCells(ctx context.Context, program, folder string, queue <-chan *cell) {
 	var s *slot
 	end := func() error {
@@ -152,8 +152,8 @@ func runCells(ctx context.Context, program, folder string, queue <-chan *cell) {
 	}
 }
 
-// printMatrix prints how many of the injected faults of each kind and phase were
-// got over, and what they have cost.
+// printMatrix prints how many of the injected faults of each kind and phase were survived,
+// and what they cost.
 func printMatrix(out io.Writer, cells []*cell) {
 	columns := append([]trial.Phase{""}, faultPhases...)
 	fmt.Fprintf(out, "%-22s", "fault \\ phase")

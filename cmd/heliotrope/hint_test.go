@@ -18,7 +18,7 @@ import (
 	"heliotrope/deploy/temporal"
 )
 
-// hinted is what hint makes in a command that was given these flags.
+// hinted is what hint returns in a command with these flags.
 func hinted(t *testing.T, flags, words []string) string {
 	t.Helper()
 	var made string
@@ -32,7 +32,7 @@ func hinted(t *testing.T, flags, words []string) string {
 	return made
 }
 
-// TestHint: a command that is advised finds the same controller.
+// TestHint: an advised command finds the same controller.
 func TestHint(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	usual, err := temporal.DefaultDir()
@@ -54,8 +54,9 @@ func TestHint(t *testing.T) {
 	assert.Equal(t, "`heliotrope serve`", hint(t.Context(), "serve"))
 }
 
-// TestHintsAreMade: no message advises a command that takes --state-dir but by hint, which
-// says it where the user did; but of another controller's nobody knows where it is.
+// TestHintsAreMade: messages advise commands that take --state-dir only through hint, which
+// repeats the user's flag. Commands for another controller are excepted, because its state
+// folder is not known.
 func TestHintsAreMade(t *testing.T) {
 	var names []string
 	for _, command := range newRoot(io.Discard, io.Discard).Commands() {

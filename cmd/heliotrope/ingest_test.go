@@ -12,7 +12,7 @@ import (
 	"heliotrope/analysis/ingest"
 )
 
-// TestIngest holds what a user gets of a folder of logs: exit codes, names and lines.
+// TestIngest checks what a user gets from a folder of logs: exit codes, names and lines.
 func TestIngest(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
 	good, bad := filepath.Join(folder, "good_lat.1.log"), filepath.Join(folder, "bad_lat.1.log")

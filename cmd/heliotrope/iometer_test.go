@@ -18,8 +18,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// mailICF is made by hand. Its first specification has the name of one that
-// Iometer has from the start, and its last is no load of ours.
+// mailICF is written by hand. Its first specification has the name of one that Iometer
+// always has, and its last one is no load that we can run.
 const mailICF = `Version 1.1.0
 'TEST SETUP
 'Test Description
@@ -49,8 +49,7 @@ const mailICF = `Version 1.1.0
 Version 1.1.0
 `
 
-// runIometer runs the command and returns what it printed, what it said beside
-// that, and its exit code.
+// runIometer runs the command and returns its output, its messages and its exit code.
 func runIometer(args ...string) (out, problems string, code int) {
 	var stdout, stderr bytes.Buffer
 	root := newRoot(&stdout, &stderr)
@@ -93,8 +92,8 @@ func TestIometerList(t *testing.T) {
 	assert.Equal(t, 5, read.Files[0].Specs[1].Access.Lines[0].DelayMs)
 }
 
-// TestIometerImport holds that what is written is a campaign's, with the
-// numbers of Iometer's file.
+// TestIometerImport checks that the output is part of a campaign file, with the numbers of
+// Iometer's file.
 func TestIometerImport(t *testing.T) {
 	path := writeICF(t)
 	out, _, code := runIometer("import", path)
@@ -124,8 +123,8 @@ func TestIometerImport(t *testing.T) {
 	}
 }
 
-// exported is a campaign with a trial whose I/Os are known: the phase begins at
-// second 10 and ends at second 20.
+// exported is a campaign with a trial whose I/Os are known: the phase is from second 10 to
+// second 20.
 func exported(t *testing.T, specSHA256 string) (folder string) {
 	t.Helper()
 	folder = dataset.CampaignFolder(t.TempDir(), "exported")
@@ -165,7 +164,7 @@ func exported(t *testing.T, specSHA256 string) (folder string) {
 	return folder
 }
 
-// TestIometerExport holds what counts, and that it reads back.
+// TestIometerExport checks which I/Os count, and that the export can be read back.
 func TestIometerExport(t *testing.T) {
 	folder := exported(t, "")
 	out, problems, code := runIometer("export", folder)
@@ -211,8 +210,8 @@ func TestIometerExport(t *testing.T) {
 	assert.Equal(t, out, string(text))
 }
 
-// TestIometerExportWithFile holds that what only the campaign file knows is
-// taken from the one that ran.
+// TestIometerExportWithFile checks that what only the campaign file has is taken from the
+// file that ran.
 func TestIometerExportWithFile(t *testing.T) {
 	file := writeCampaign(t, strings.Replace(simulatedCampaign, "[4k-write-random]", "[database]\n  outstanding: [4]", 1))
 	r, err := loadRequest(file, "")
@@ -249,9 +248,8 @@ func TestIometerExportRefuses(t *testing.T) {
 	}
 }
 
-// TestSimulatedExport holds that a campaign of the model is exported, reads back
-// the same, and has the numbers of table phases, but for the I/Os around the
-// phases' ends.
+// TestSimulatedExport checks that a campaign of the model is exported, reads back the same,
+// and has the numbers of table phases, except for the I/Os around the ends of the phases.
 func TestSimulatedExport(t *testing.T) {
 	_, folder := runSimulated(t, serveSimulated(t), "exports", 1, nil, nil)
 	out, problems, code := runIometer("export", folder)

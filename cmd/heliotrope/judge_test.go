@@ -28,8 +28,8 @@ func writeWatched(t *testing.T, provenance dataset.Provenance) (data, folder str
 	return writeSilent(t, provenance, 0, 0)
 }
 
-// writeSilent writes the same campaign without the I/Os from one number to before
-// another; they are 100 ms apart.
+// writeSilent writes the same campaign without the I/Os of numbers from to to-1; I/Os are
+// 100 ms apart.
 func writeSilent(t *testing.T, provenance dataset.Provenance, from, to int64) (data, folder string) {
 	t.Helper()
 	data = t.TempDir()
@@ -112,8 +112,8 @@ func contents(t *testing.T, folder string) map[string]string {
 	return files
 }
 
-// Judging with the same limits changes no verdict, with others it may, and
-// never the dataset.
+// Judging with the same limits changes no verdict; with other limits it may; and neither
+// changes the dataset.
 func TestJudge(t *testing.T) {
 	data, folder := writeWatched(t, watchedProvenance())
 	before := contents(t, data)
@@ -155,7 +155,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// The limits that a campaign ran with are in its dataset, and flags come last.
+// The limits that a campaign ran with are in its dataset, and flags override them.
 func TestJudgeUsesTheCampaignsLimits(t *testing.T) {
 	provenance, limits := watchedProvenance(), judge.DefaultLimits()
 	limits.ClockUncertaintyMs = 1
@@ -169,10 +169,10 @@ func TestJudgeUsesTheCampaignsLimits(t *testing.T) {
 	}
 }
 
-// A control that does not show what it must is told, and is an exit code, though
-// its verdict is what it was.
+// A control that does not show what it must is reported, and gives an exit code, even
+// though its verdict has not changed.
 func TestJudgeJudgesControls(t *testing.T) {
-	// No I/O for 1.6 s of its migration that is none.
+	// No I/O for 1.6 s in a phase migrate without a migration.
 	data, _ := writeSilent(t, watchedProvenance(), 105, 120)
 	out, code := runJudge(t, data)
 	assert.Equal(t, exitChanged, code, out)

@@ -13,9 +13,8 @@ import (
 	"heliotrope/workflows"
 )
 
-// TestLanesThatDie: whoever terminates lanes and trials in the middle of a campaign,
-// while it and they continue as new again and again, loses no trial, and has none
-// counted twice.
+// TestLanesThatDie: terminating lanes and trials in the middle of a campaign, while it and
+// they continue as new again and again, loses no trial, and makes none count twice.
 func TestLanesThatDie(t *testing.T) {
 	c := serveLogging(t, zerolog.Nop())
 	file := writeCampaign(t, strings.NewReplacer("NAME", "dying", "REPETITIONS", "6").Replace(simulatedSpec))
@@ -42,8 +41,8 @@ func TestLanesThatDie(t *testing.T) {
 	wantEachOnce(t, run, r, 36)
 }
 
-// TestStartedAgain: a campaign that somebody terminated, and started again while its
-// lanes still run, goes on with what is left when these have ended.
+// TestStartedAgain: a campaign that was terminated, and started again while its lanes still
+// run, goes on with what is left when these lanes have ended.
 func TestStartedAgain(t *testing.T) {
 	c := serveLogging(t, zerolog.Nop())
 	file := writeCampaign(t, strings.NewReplacer("NAME", "again", "REPETITIONS", "4").Replace(simulatedSpec))
@@ -87,7 +86,7 @@ func TestCancelledAtOnce(t *testing.T) {
 	}
 }
 
-// wantEachOnce wants a campaign to end with one valid result of each of its trials.
+// wantEachOnce checks that a campaign ends with one valid result of each of its trials.
 func wantEachOnce(t *testing.T, run client.WorkflowRun, r *request, trials int) {
 	t.Helper()
 	var result workflows.CampaignResult

@@ -11,7 +11,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// largeSpec is an example, of jobs that take hours: no limit is given.
+// largeSpec is an example campaign with jobs that take hours and with no limits set.
 func largeSpec(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../../examples/large.yaml")
@@ -21,8 +21,8 @@ func largeSpec(t *testing.T) string {
 	return string(text)
 }
 
-// TestLargeJobs holds that nothing is cut off that takes long, on a model whose activities are ended when more of
-// its time has passed than they may take.
+// TestLargeJobs checks that nothing is cut off because it takes long, on a model whose activities are ended when
+// more of its time has passed than they may take.
 func TestLargeJobs(t *testing.T) {
 	c := serveSimulated(t)
 	progress, folder := runSpec(t, c, "large", largeSpec(t), nil, nil)
@@ -43,7 +43,7 @@ func TestLargeJobs(t *testing.T) {
 	}
 }
 
-// TestLimitsEndTrials: limits that are given end what takes longer, and say why.
+// TestLimitsEndTrials: when limits are set, they end what takes longer, and say why.
 func TestLimitsEndTrials(t *testing.T) {
 	c := serveSimulated(t)
 	large := largeSpec(t)

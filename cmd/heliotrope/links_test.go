@@ -18,8 +18,9 @@ var (
 	fenced  = regexp.MustCompile("(?ms)^ *```.*?^ *```")
 )
 
-// anchors are the names by which a document's headings are linked to, as GitHub makes them:
-// lower case, blanks as dashes, without what is neither letter, digit, dash nor underscore.
+// anchors are the names by which a document's headings can be linked to, as GitHub makes
+// them: lower case, with dashes for blanks, without characters that are not letters,
+// digits, dashes or underscores.
 func anchors(text string) map[string]bool {
 	found := map[string]bool{}
 	for _, title := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
@@ -28,7 +29,8 @@ func anchors(text string) map[string]bool {
 	return found
 }
 
-// TestDocumentedLinks: what a document links to within the repository is there, its heading too.
+// TestDocumentedLinks: targets of a document's links within the repository exist, including the
+// headings.
 func TestDocumentedLinks(t *testing.T) {
 	files := documents(t, filepath.Join("..", ".."))
 	texts := map[string]string{}

@@ -13,7 +13,7 @@ import (
 	"heliotrope/deploy/lab"
 )
 
-// run runs the command line in a home of its own and returns the exit code.
+// run runs the command line with a home of its own, and returns the exit code.
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -70,7 +70,7 @@ func TestNoTestbed(t *testing.T) {
 	}
 }
 
-// TestHelp holds that every command explains itself.
+// TestHelp checks that every command explains itself.
 func TestHelp(t *testing.T) {
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {

@@ -37,8 +37,8 @@ func flagsOf(cmd *cobra.Command) (names []string) {
 	return names
 }
 
-// TestManualHasEveryCommandAndFlag holds that nothing of the command line is missing in the manual pages, and that
-// they are the same whenever they are made.
+// TestManualHasEveryCommandAndFlag checks that nothing of the command line is missing in the manual pages, and
+// that they are the same whenever they are made.
 func TestManualHasEveryCommandAndFlag(t *testing.T) {
 	t.Setenv(sourceDate, "1700000000")
 	dir := filepath.Join(t.TempDir(), "man1")
@@ -68,7 +68,7 @@ func TestManualHasEveryCommandAndFlag(t *testing.T) {
 	assert.Len(t, files, pages)
 }
 
-// TestCompletionHasEveryCommandAndFlag asks what a shell asks when somebody presses the tabulator.
+// TestCompletionHasEveryCommandAndFlag asks what a shell asks when somebody presses Tab.
 func TestCompletionHasEveryCommandAndFlag(t *testing.T) {
 	ownHome(t)
 	everyCommand(newRoot(nil, nil), nil, func(cmd *cobra.Command, words []string) {

@@ -46,8 +46,8 @@ func scrape(t *testing.T, stateDir string) string {
 	return string(text)
 }
 
-// TestServeTells: a controller serves its figures and tells hooks, and what the
-// dashboard and the alerts ask for are figures that there are.
+// TestServeTells: a controller serves its figures and tells hooks, and the figures that the
+// dashboard and the alerts use exist.
 func TestServeTells(t *testing.T) {
 	stateDir, data := t.TempDir(), t.TempDir()
 	events := filepath.Join(t.TempDir(), "events")
@@ -59,7 +59,7 @@ func TestServeTells(t *testing.T) {
 	var text string
 	require.NoError(t, poll.Until(t.Context(), 200*time.Millisecond, func(context.Context) (bool, error) {
 		text = scrape(t, stateDir)
-		// The size of a folder is told once it was measured.
+		// The size of a folder is reported once it was measured.
 		return strings.Contains(text, `heliotrope_trials{campaign="told",verdict="valid"}`) &&
 			strings.Contains(text, `heliotrope_dataset_size_bytes{campaign="told"}`), nil
 	}))
@@ -86,8 +86,8 @@ func TestServeTells(t *testing.T) {
 	require.Positive(t, event.Trials["valid"])
 }
 
-// requireFigures wants every figure that is asked for in deploy/monitoring in
-// what was scraped, but for what a campaign without failures does not have.
+// requireFigures checks that every figure used in deploy/monitoring is in what was scraped,
+// except those that a campaign without failures does not have.
 func requireFigures(t *testing.T, text string) {
 	t.Helper()
 	there := append(regexp.MustCompile(`(?m)^[a-z_]+`).FindAllString(text, -1), "heliotrope_trial_causes")
@@ -100,7 +100,7 @@ func requireFigures(t *testing.T, text string) {
 	}
 }
 
-// expressions are those of the alerts and of the dashboard.
+// expressions are the expressions of the alerts and of the dashboard.
 func expressions(t *testing.T) (found []string) {
 	t.Helper()
 	read := func(name string) []byte {
@@ -140,8 +140,8 @@ func expressions(t *testing.T) (found []string) {
 	return found
 }
 
-// TestServeRefusesToTell: what cannot be told is bad input, before a server is
-// started.
+// TestServeRefusesToTell: wrong settings of hooks and metrics are bad input, before a
+// server is started.
 func TestServeRefusesToTell(t *testing.T) {
 	useServer(t)
 	stateDir := t.TempDir()

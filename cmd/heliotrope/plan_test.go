@@ -92,8 +92,8 @@ func TestPlanTable(t *testing.T) {
 	}
 }
 
-// TestPlanOfADesign holds that controls, directions, the sentinel and the stop
-// rule are to be seen, by people and by programs.
+// TestPlanOfADesign checks that people and programs can see controls, directions, the
+// sentinel and the stop rule.
 func TestPlanOfADesign(t *testing.T) {
 	file := write(t, `version: 1
 name: design
@@ -145,8 +145,8 @@ stop: {metric: io_lost_s, relative_ci_percent: 7.5, min: 14, max: 16}
 	}
 }
 
-// TestPlanOfHypervisorsInTurn holds that people see which testbeds there are and
-// how the guests migrate.
+// TestPlanOfHypervisorsInTurn checks that people see which testbeds there are and how the
+// guests migrate.
 func TestPlanOfHypervisorsInTurn(t *testing.T) {
 	file := write(t, `version: 1
 name: turn
@@ -180,8 +180,8 @@ repetitions: 1
 	}
 }
 
-// TestTooSlowIsTold holds that a migration that cannot be over within its limit
-// is told beforehand, with the memory of the file or of the inventory.
+// TestTooSlowIsTold checks that a migration that cannot finish within its limit is reported
+// beforehand, with the memory from the file or from the inventory.
 func TestTooSlowIsTold(t *testing.T) {
 	const slow = "version: 1\nname: slow\nseed: 1\nrepetitions: 1\n"
 	const matrix = "matrix: {storage: [nfs], wan: ['rtt=40ms,rate=2mbit'], access: [database]"
@@ -216,8 +216,8 @@ func TestTooSlowIsTold(t *testing.T) {
 	}
 }
 
-// TestIdleLanesAreTold: a lane runs whole blocks, so some have nothing to do where there
-// are fewer.
+// TestIdleLanesAreTold: a lane runs whole blocks, so some lanes have nothing to do when
+// there are fewer blocks than lanes.
 func TestIdleLanesAreTold(t *testing.T) {
 	const text = "version: 1\nname: idle\nseed: 1\ntestbed: simulated\nlanes: 3\nrepetitions: %d\nmatrix: {storage: [nfs, iscsi], wan: [lan], access: [database]}\n"
 	const idle = "warning: 1 of 3 lanes has nothing to do"
@@ -293,8 +293,8 @@ func TestValidateTellsEveryProblemOfEveryFile(t *testing.T) {
 	}
 }
 
-// TestValidateReadsInventories holds that the inventories of a campaign are
-// checked with it, found from the campaign file's folder.
+// TestValidateReadsInventories checks that a campaign's inventories are checked with it,
+// and are found relative to the campaign file's folder.
 func TestValidateReadsInventories(t *testing.T) {
 	text := "version: 1\nname: hosts\nseed: 1\ntestbed: hosts\ninventories: [here.yaml, gone.yaml]\n" +
 		"matrix: {storage: [nfs], wan: [lan], access: [database]}\nrepetitions: 1\n"

@@ -49,7 +49,7 @@ func writeInventory(t *testing.T, folder, label, net string) string {
 	return path
 }
 
-// TestLanesWithoutShells: two lanes may share a vCenter, and no host of it.
+// TestLanesWithoutShells: two lanes may share a vCenter, but no host of it.
 func TestLanesWithoutShells(t *testing.T) {
 	text, err := os.ReadFile("../../internal/inventory/testdata/shellless.yaml")
 	if err != nil {
@@ -142,7 +142,7 @@ func TestLanes(t *testing.T) {
 	}
 }
 
-// fakeBed answers as it is told.
+// fakeBed answers with what it is given.
 type fakeBed struct {
 	facts    testbed.Facts
 	err      error
@@ -230,8 +230,8 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestHypervisorOfALane: real hosts have one, and only what is to run on it is
-// looked for.
+// TestHypervisorOfALane: real hosts have one hypervisor, and only what will run on it is
+// checked.
 func TestHypervisorOfALane(t *testing.T) {
 	var found findings
 	asked := map[string]testbed.Uses{}
@@ -255,7 +255,7 @@ func TestHypervisorOfALane(t *testing.T) {
 	}
 }
 
-// heldBed is a testbed with a host that says who has it.
+// heldBed is a testbed with a host that says who holds its lease.
 type heldBed struct {
 	fakeBed
 	host *remotetest.Fake
@@ -263,8 +263,8 @@ type heldBed struct {
 
 func (b heldBed) Leases() owner.Hosts { return owner.Hosts{{Runner: b.host}} }
 
-// TestLeasedHosts: a campaign is not begun on hosts that are another owner's, for it
-// would only wait for them.
+// TestLeasedHosts: a campaign is not begun on hosts that another owner has leased, because
+// it would only wait for them.
 func TestLeasedHosts(t *testing.T) {
 	const queue = "heliotrope.0123456789ab"
 	for name, test := range map[string]struct {
@@ -295,7 +295,7 @@ func TestLeasedHosts(t *testing.T) {
 			}
 		})
 	}
-	// Where nobody knows whose the controller is, no lease is in the way.
+	// Where it is not known which controller it is, no lease prevents anything.
 	bed := heldBed{fakeBed{facts: testbed.Facts{FreeMemoryMiB: 256}, closed: new(int)}, remotetest.NewFake(t, "host-a")}
 	bed.host.On(remotetest.Prefix("/bin/sh", "-s", "--", "state"), remotetest.Reply{Stdout: "720\nsomebody\n"})
 	checks := hostCheck{limit: time.Minute, connect: func(*inventory.Inventory) (checkedBed, error) { return bed, nil }}
@@ -304,7 +304,7 @@ func TestLeasedHosts(t *testing.T) {
 	require.NoError(t, found.err())
 }
 
-// askedBed tells what it is asked for.
+// askedBed notes what it is asked for.
 type askedBed struct {
 	fakeBed
 	asked func(testbed.Uses)
@@ -315,7 +315,7 @@ func (b askedBed) Check(_ context.Context, uses testbed.Uses) testbed.Checked {
 	return testbed.Checked{}
 }
 
-// TestHostsThatAreNotThere asks real connections, which nobody answers.
+// TestHostsThatAreNotThere makes real connections, which nobody answers.
 func TestHostsThatAreNotThere(t *testing.T) {
 	folder := t.TempDir()
 	path := writeInventory(t, folder, "one", "127.1")
@@ -323,7 +323,7 @@ func TestHostsThatAreNotThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Loopback addresses, and a port where nobody listens.
+	// These are loopback addresses, with a port on which nobody listens.
 	text = bytes.ReplaceAll(text, []byte(":22\n"), []byte(":1\n"))
 	text = bytes.ReplaceAll(text, []byte(":22\"\n"), []byte(":1\"\n"))
 	text = bytes.ReplaceAll(text, []byte("/etc/heliotrope/id"), []byte("keys/id"))
@@ -390,8 +390,8 @@ func TestDataFolder(t *testing.T) {
 	}
 }
 
-// TestDatabaseRoom: a campaign is not begun whose workflows would fill the disk of
-// the server that keeps them, where that is ours.
+// TestDatabaseRoom: a campaign is not begun when its workflows would fill the disk of the
+// server that stores them, if that server is ours.
 func TestDatabaseRoom(t *testing.T) {
 	c := &campaignCommand{stateDir: t.TempDir()}
 	const tooMany = 1 << 45
@@ -445,7 +445,7 @@ func TestEmulatedSite(t *testing.T) {
 	}
 }
 
-// TestUsesAmong: a testbed that waits for its turn is in use as well.
+// TestUsesAmong: a testbed that waits for its turn is in use, too.
 func TestUsesAmong(t *testing.T) {
 	lanes := []trial.Lane{{Name: "lab", Inventory: "/x/lab.yaml", Others: []trial.Lane{{Name: "lab-kvm", Inventory: "/x/lab-kvm.yaml"}}}}
 	for path, want := range map[string]string{"/x/lab.yaml": "testbed lab is in use by campaign first",
@@ -460,8 +460,8 @@ func TestUsesAmong(t *testing.T) {
 	}
 }
 
-// TestPathOfAPortGroup: a WAN with a delay is refused where a port group shapes, and a
-// rate alone is not.
+// TestPathOfAPortGroup: where a port group shapes, a WAN with a delay is refused, but one
+// with only a rate is not.
 func TestPathOfAPortGroup(t *testing.T) {
 	inv := &inventory.Inventory{WAN: inventory.WAN{Portgroup: &inventory.Portgroup{VCenter: "vc-1", Path: "/DC/network/site-b"}}}
 	beds := []laneBed{{lane: trial.Lane{Name: "lab"}, inventory: inv}, {lane: trial.Lane{Name: "model"}}}

@@ -24,7 +24,7 @@ import (
 )
 
 // postgres is a PostgreSQL cluster in a folder of its own, with the two databases of Temporal. Temporal's
-// role is reached by the socket from this test's user, without a password, as deploy/production has it.
+// role can connect through the socket as this test's user, without a password, as in deploy/production.
 type postgres struct {
 	testing.TB
 	bin, dir   string
@@ -43,7 +43,8 @@ func startPostgres(t testing.TB, settings ...string) *postgres {
 	require.NoError(t, err)
 	require.NotEmpty(t, found, "this test needs Debian's package postgresql: run `make deps`")
 	slices.Sort(found)
-	// Others must get into the folder, and a socket's path has 107 characters at most (unix(7)).
+	// Other users must be able to enter the folder, and a socket's path has at most 107
+	// characters (unix(7)).
 	dir, err := os.MkdirTemp("/tmp", "heliotrope-postgres-")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -138,7 +139,7 @@ func (p *postgres) start() {
 	}
 }
 
-// answers waits until it answers, or has ended.
+// answers waits until PostgreSQL answers, or has ended.
 func (p *postgres) answers(ctx context.Context) bool {
 	err := poll.Until(ctx, 50*time.Millisecond, func(ctx context.Context) (bool, error) {
 		select {

@@ -19,7 +19,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// productionCampaign has 40 trials, on two lanes. Its description is what nobody may find in the
+// productionCampaign has 40 trials, on two lanes. Its description must not be found in the
 // database.
 const productionCampaign = `version: 1
 name: %s
@@ -36,8 +36,8 @@ repetitions: 20
 
 const productionTrials = 40
 
-// production is a Temporal server on PostgreSQL, with controllers on "machines" of their own: a state
-// folder, a data folder and a certificate each.
+// production is a Temporal server on PostgreSQL, with controllers on "machines" of their own: each
+// has a state folder, a data folder and a certificate.
 type production struct {
 	*testing.T
 	database    *postgres
@@ -51,9 +51,9 @@ type productionController struct {
 	environment map[string]string
 }
 
-// TestProduction has two controllers run a campaign each on one server, and kills each process in the
+// TestProduction lets two controllers run a campaign each on one server, and kills each process in the
 // middle: every trial is there once, in the right folder, and nothing of it can be read in the database.
-// Without -short each is killed three times.
+// Without -short each process is killed three times.
 func TestProduction(t *testing.T) {
 	useServer(t)
 	// No power fails here: what a killed process has written, the kernel has.
@@ -106,7 +106,8 @@ func schema(t testing.TB, cluster *temporaltest.Cluster, says ...string) {
 	}
 }
 
-// start starts a controller, and a campaign of its name for it. The first one prepares the server.
+// start starts a controller, and a campaign of the same name for it. The first one also prepares
+// the server.
 func (p *production) start(name string) {
 	p.Helper()
 	stateDir := filepath.Join(p.TempDir(), "state")
@@ -123,7 +124,7 @@ func (p *production) start(name string) {
 	require.NoError(p, err)
 }
 
-// be has what is started from now on have the controller's certificate.
+// be makes what is started from now on use the controller's certificate.
 func (p *production) be(c *productionController) {
 	p.Setenv(commandLineEnv, "1")
 	for name, value := range c.environment {
@@ -145,7 +146,7 @@ func (p *production) killController(c *productionController) {
 	p.serve(c)
 }
 
-// snapshot asks for a campaign's status, until somebody answers: what was killed comes back.
+// snapshot asks for a campaign's status until somebody answers: killed processes come back.
 func (p *production) snapshot(c *productionController) snapshot {
 	p.Helper()
 	p.be(c)
@@ -165,7 +166,8 @@ func (p *production) snapshot(c *productionController) snapshot {
 	return shot
 }
 
-// awaitDone waits until both campaigns have so many trials, and wants that they run.
+// awaitDone waits until both campaigns have so many trials, and checks that they are
+// running.
 func (p *production) awaitDone(count int) {
 	p.Helper()
 	for _, c := range p.controllers {
@@ -174,7 +176,7 @@ func (p *production) awaitDone(count int) {
 	}
 }
 
-// await waits until a campaign is so.
+// await waits until a condition is true of a campaign.
 func (p *production) await(c *productionController, is func(snapshot) bool) snapshot {
 	p.Helper()
 	ctx, cancel := context.WithTimeout(p.Context(), 10*time.Minute)
@@ -188,7 +190,8 @@ func (p *production) await(c *productionController, is func(snapshot) bool) snap
 	return shot
 }
 
-// judge waits for the end of a campaign, and wants each of its trials once, in its folder.
+// judge waits for the end of a campaign, and checks that each of its trials is there once,
+// in its folder.
 func (p *production) judge(c *productionController) {
 	p.Helper()
 	shot := p.await(c, func(shot snapshot) bool { return shot.Outcome != outcomeRunning })
@@ -202,7 +205,7 @@ func (p *production) judge(c *productionController) {
 }
 
 // TestControllersDoNotMeet: on a server that both use, each campaign is on the queue of the controller
-// whose state folder it was started with, and a third machine must say whose it wants.
+// whose state folder it was started with, and a third machine must say which controller it means.
 func TestControllersDoNotMeet(t *testing.T) {
 	useServer(t)
 	dir := t.TempDir()

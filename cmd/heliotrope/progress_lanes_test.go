@@ -11,7 +11,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// TestIdleLanes: whoever watches is told why a lane runs no trial, once for each reason.
+// TestIdleLanes: people who watch are told why a lane runs no trial, once for each reason.
 func TestIdleLanes(t *testing.T) {
 	quarantined := workflows.LaneReport{Lane: "lab-2", State: workflows.LaneQuarantined, Since: noon.Add(-time.Minute), Why: "host-b: no route to host"}
 	lanes := idle([]workflows.LaneReport{
@@ -30,7 +30,7 @@ func TestIdleLanes(t *testing.T) {
 	require.Regexp(t, `lab-2 +quarantined +1m0s +host-b: no route to host`, out.String())
 }
 
-// TestTrialThatHasNotToldYet: a trial that was just begun has no phase to tell, and a row
+// TestTrialThatHasNotToldYet: a trial that has just begun has no phase to report, and a row
 // without one looks broken.
 func TestTrialThatHasNotToldYet(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -29,8 +29,7 @@ import (
 // noon is when the snapshots of these tests are taken.
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-// at is a snapshot of a campaign of nine trials, after some time, with a lane
-// in that phase.
+// at is a snapshot of a campaign of nine trials after some time, with a lane in that phase.
 func at(after time.Duration, done int, phase trial.Phase) snapshot {
 	now := noon.Add(after)
 	running := workflows.RunningTrial{Lane: "default", WorkflowID: "trial/quick/0004", Sequence: done + 1,
@@ -112,8 +111,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// TestFiguresHaveAnAge: the load's last figure stands still just while the guest
-// does, and must not be taken for how it is now.
+// TestFiguresHaveAnAge: the load's last figure does not change while the guest stands
+// still, and must not be taken for a current one.
 func TestFiguresHaveAnAge(t *testing.T) {
 	shot := at(0, 0, trial.Migrate)
 	lane := shot.Lanes[0]
@@ -124,8 +123,8 @@ func TestFiguresHaveAnAge(t *testing.T) {
 	}
 }
 
-// TestWaits: of what waits is told which host does not answer, since when, and
-// what to do, and not only a phase.
+// TestWaits: for a waiting lane people see which host does not answer, since when, and what
+// to do, and not only a phase.
 func TestWaits(t *testing.T) {
 	shot := at(0, 0, trial.Teardown)
 	lane := &shot.Lanes[0]
@@ -159,8 +158,8 @@ func TestWaits(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(out.String(), want), "told when it began: %s", out.String())
 }
 
-// TestWaitsForOneReason: what fails for one reason is told once, however many fail, in
-// whatever order the server lists them.
+// TestWaitsForOneReason: activities that fail for the same reason are reported once,
+// however many fail, and in whatever order the server lists them.
 func TestWaitsForOneReason(t *testing.T) {
 	killed := "the controller was killed in the middle of it"
 	waits := []wait{{Activity: "Link", Attempt: 2, Failure: killed}, {Activity: "FollowClocks", Attempt: 2, Failure: killed},
@@ -195,7 +194,7 @@ func TestBars(t *testing.T) {
 	}
 }
 
-// shown keeps what a display is told.
+// shown keeps what a display was given.
 type shown struct {
 	shots []snapshot
 	notes []string

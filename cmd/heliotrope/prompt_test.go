@@ -16,8 +16,9 @@ import (
 	"heliotrope/deploy/temporal"
 )
 
-// TestCancellationsArePrompt: what goes on until it is cancelled heartbeats seldom, and
-// is told of its cancellation at once: a teardown ends one after the other.
+// TestCancellationsArePrompt: activities that go on until they are cancelled heartbeat
+// seldom, but are told of their cancellation at once: a teardown ends them one after the
+// other.
 func TestCancellationsArePrompt(t *testing.T) {
 	begun, prompt := make(chan struct{}), make(chan bool, 3)
 	follow := func(ctx context.Context) error {

@@ -19,7 +19,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// queriedSpec leaves rows in every table that docs/queries.md asks.
+// queriedSpec leaves rows in every table that docs/queries.md queries.
 const queriedSpec = `
 version: 1
 name: queried
@@ -48,7 +48,8 @@ func about(t *testing.T, answers []asktest.Answer, text string) asktest.Answer {
 	return found[0]
 }
 
-// TestQueried asks a campaign's dataset what docs/queries.md and the notebook ask.
+// TestQueried runs the queries of docs/queries.md and of the notebook on a campaign's
+// dataset.
 func TestQueried(t *testing.T) {
 	progress, folder := runSpec(t, serveSimulated(t), "queried", queriedSpec, nil, nil)
 	require.Equal(t, progress.Total, progress.Verdicts[trial.Valid])
@@ -59,7 +60,7 @@ func TestQueried(t *testing.T) {
 }
 
 // answerQueries runs the queries of docs/queries.md: each finds something, those that the
-// summary answers too say the same, and Polars says what DuckDB says.
+// summary also answers agree with it, and Polars agrees with DuckDB.
 func answerQueries(t *testing.T, folder string, found summary.Summary) {
 	text, err := os.ReadFile("../../docs/queries.md")
 	require.NoError(t, err)
@@ -92,8 +93,8 @@ func answerQueries(t *testing.T, folder string, found summary.Summary) {
 	}
 }
 
-// runNotebook executes the notebook: its main table has the summary's medians, and its two
-// figures are drawn and say that the testbed is simulated.
+// runNotebook executes the notebook: its main table must have the summary's medians, and
+// its two figures must be drawn and say that the testbed is simulated.
 func runNotebook(t *testing.T, folder string, found summary.Summary) {
 	bridge, err := filepath.Abs("../../analysis/notebooks/bridge")
 	require.NoError(t, err)
@@ -139,7 +140,7 @@ func runNotebook(t *testing.T, folder string, found summary.Summary) {
 	}
 }
 
-// joined is a notebook's text, which may be in lines.
+// joined is a text of a notebook, which may be stored as lines.
 func joined(text any) string {
 	if lines, are := text.([]any); are {
 		all := ""
@@ -152,7 +153,7 @@ func joined(text any) string {
 	return one
 }
 
-// tableRows are the cells of each row of a table of pandas that has some.
+// tableRows are the cells of each row with cells in a table of pandas.
 func tableRows(table string) [][]string {
 	var rows [][]string
 	for row := range strings.SplitSeq(table, "<tr>") {
@@ -186,8 +187,8 @@ func rowOf(t *testing.T, of asktest.Answer, texts map[string]string) map[string]
 	return found[0]
 }
 
-// sameRows wants the same rows in the same order, and numbers that differ by no more than
-// by the order in which they were added.
+// sameRows checks for the same rows in the same order, with numbers that differ at most by
+// rounding when they are added in another order.
 func sameRows(t *testing.T, one, other asktest.Answer) {
 	t.Helper()
 	require.Len(t, other.Rows, len(one.Rows), other.Statement)

@@ -16,8 +16,8 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestReport: a report is four files beside the dataset, which stays as it was, and
-// whole.
+// TestReport: a report is four files next to the dataset, which stays unchanged and
+// complete.
 func TestReport(t *testing.T) {
 	data, folder := writeWatched(t, watchedProvenance())
 	before := contents(t, data)
@@ -50,8 +50,8 @@ func TestReport(t *testing.T) {
 	assert.Len(t, pngs, result.Figures)
 }
 
-// TestReportBadInput: what is no whole dataset is refused with file, reason and what to
-// do, and nothing is written.
+// TestReportBadInput: an incomplete dataset is refused with the file, the reason and what
+// to do, and nothing is written.
 func TestReportBadInput(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(t *testing.T, data, folder string)
@@ -104,7 +104,7 @@ func replaceInManifest(t *testing.T, folder, old, with string) {
 	require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(text), old, with)), 0o644))
 }
 
-// TestReportCancelled: Ctrl-C leaves the report that was there.
+// TestReportCancelled: Ctrl-C leaves the report that was there before.
 func TestReportCancelled(t *testing.T) {
 	data, folder := writeWatched(t, watchedProvenance())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -31,9 +31,9 @@ func kill(t *testing.T, stateDir string, state *serveState) {
 	}))
 }
 
-// TestALostDatabaseLosesNoTrial: the same command goes on with what is missing in
-// the folder, when everything was killed and the server knows nothing any more; and
-// so it does with another state folder, when the controller before it is dead.
+// TestALostDatabaseLosesNoTrial: when everything was killed and the server knows nothing
+// any more, the same command goes on with what is missing in the folder. With another state
+// folder it does the same, when the previous controller is dead.
 func TestALostDatabaseLosesNoTrial(t *testing.T) {
 	useServer(t)
 	first, data := t.TempDir(), t.TempDir()

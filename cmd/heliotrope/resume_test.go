@@ -19,8 +19,8 @@ import (
 	"heliotrope/workflows"
 )
 
-// begunPart makes a data folder in which the first trials of the small campaign are
-// done, by a controller of that queue.
+// begunPart makes a data folder in which the first trials of the small campaign were done
+// by the controller of that queue.
 func begunPart(t *testing.T, done int, controller string) (file, data string, record *dataset.Record) {
 	t.Helper()
 	file, data = writeCampaign(t, simulatedCampaign), t.TempDir()
@@ -39,7 +39,7 @@ func begunPart(t *testing.T, done int, controller string) (file, data string, re
 	return file, data, record
 }
 
-// TestResumeSaysWhatRunWouldDo without starting or changing anything.
+// TestResumeSaysWhatRunWouldDo: it says so without starting or changing anything.
 func TestResumeSaysWhatRunWouldDo(t *testing.T) {
 	useServer(t)
 	_, data, record := begunPart(t, 1, "heliotrope")
@@ -77,7 +77,8 @@ func TestResumeSaysWhatRunWouldDo(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist, "a controller was started")
 }
 
-// TestRunGoesOnWithAFolder: what is done is not refused, and what is another's is.
+// TestRunGoesOnWithAFolder: a folder with finished trials is not refused, but that of another
+// controller, unless it is taken over, or of another campaign file is.
 func TestRunGoesOnWithAFolder(t *testing.T) {
 	c, _ := serveStandIn(t)
 	file, data, record := begunPart(t, 1, "heliotrope.0123456789ab")
@@ -100,8 +101,8 @@ func TestRunGoesOnWithAFolder(t *testing.T) {
 	wantRun(t, exitBadInput, "its data go to "+data, "run", file, "--data", t.TempDir(), "--detach")
 }
 
-// TestTakeOver: what a controller that is dead was to run is ended, and one that
-// lives keeps its campaign.
+// TestTakeOver: what a dead controller was running is ended, and a live controller keeps
+// its campaign.
 func TestTakeOver(t *testing.T) {
 	c, _ := serveStandIn(t)
 	file, data, _ := begunPart(t, 1, "heliotrope.0123456789ab")
@@ -126,8 +127,8 @@ func TestTakeOver(t *testing.T) {
 	assert.ErrorContains(t, err, "the controller that runs it lives")
 }
 
-// TestADeadControllerHoldsNothing: after a state folder was lost, its controller
-// is known by its process, where that was of this machine.
+// TestADeadControllerHoldsNothing: after a state folder was lost, its controller is
+// recognised by its process, if that was on this machine.
 func TestADeadControllerHoldsNothing(t *testing.T) {
 	here, err := procs.Place()
 	require.NoError(t, err)
@@ -144,7 +145,7 @@ func TestADeadControllerHoldsNothing(t *testing.T) {
 	assert.False(t, s.heldElsewhere("heliotrope"), "it has nothing left to do")
 }
 
-// TestCausesByCell: status says which cells fail, and of what.
+// TestCausesByCell: status says which cells fail, and why.
 func TestCausesByCell(t *testing.T) {
 	row := func(key, cell string, verdict trial.Verdict, code cause.Code) dataset.Trial {
 		return dataset.Trial{Key: key, CellID: cell, Verdict: string(verdict), Cause: string(code), Reason: "why " + key}

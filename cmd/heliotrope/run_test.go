@@ -39,8 +39,8 @@ func writeCampaign(t *testing.T, text string) string {
 	return path
 }
 
-// TestRunRefusesABadFile holds that all problems are told before anything is
-// started or touched.
+// TestRunRefusesABadFile checks that all problems are reported before anything is started
+// or touched.
 func TestRunRefusesABadFile(t *testing.T) {
 	ownHome(t)
 	bad := strings.Replace(strings.Replace(simulatedCampaign, "seed:", "sede:", 1), "repetitions: 2", "repetitions: -1", 1)
@@ -93,8 +93,8 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// TestRequestKeepsFiles holds that a campaign has the texts of the files that
-// its file names, and is another campaign when one of them is another.
+// TestRequestKeepsFiles checks that a campaign has the texts of the files that its file
+// names, and becomes another campaign when one of them changes.
 func TestRequestKeepsFiles(t *testing.T) {
 	r := request{yaml: []byte("version: 1\n"), folder: t.TempDir(), files: map[string][]byte{}}
 	alone := r.sha256()

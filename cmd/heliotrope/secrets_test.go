@@ -45,7 +45,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// Secrets that the test plants. What is told of them may be found nowhere but where they were planted.
+// Secrets that the test plants. They may be found only where they were planted.
 const (
 	plantedAPIKey   = "planted-api-key-5f1c"
 	plantedVariable = "planted-variable-77aa"
@@ -53,7 +53,7 @@ const (
 	plantedComment  = "planted-comment-2b9e"
 	plantedRemark   = "planted-remark-9c44"
 	plantedWebhook  = "planted-webhook-0d3c"
-	// markedName is no secret: it has to be found, or the search finds nothing.
+	// markedName is no secret: the search must find it, to prove that it can find anything.
 	markedName = "marked"
 )
 
@@ -131,7 +131,7 @@ func runMarked(t *testing.T, s *search, connected *session, hosts, data string) 
 	}))
 }
 
-// search looks for secrets, and for what has to be there.
+// search looks for secrets, and for what it must find.
 type search struct {
 	t       *testing.T
 	secrets map[string]string
@@ -148,13 +148,14 @@ func (s *search) look(where string, text []byte) {
 	}
 }
 
-// must is look at what cannot be empty.
+// must does the same for a text that must not be empty.
 func (s *search) must(where string, text []byte) {
 	require.NotEmpty(s.t, text, where)
 	s.look(where, text)
 }
 
-// folder looks at every file of a folder, and at every text in its tables, but for files with a name.
+// folder searches every file of a folder, and every text in its tables, except files with these
+// names.
 func (s *search) folder(where, folder string, but ...string) {
 	require.NoError(s.t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() || len(but) > 0 && entry.Name() == but[0] {
@@ -169,7 +170,7 @@ func (s *search) folder(where, folder string, but ...string) {
 	}))
 }
 
-// found wants that the search has found what it had to find.
+// found checks that the search has found what it must find.
 func (s *search) found(t *testing.T, everywhere ...string) {
 	t.Helper()
 	for _, where := range everywhere {
@@ -178,7 +179,7 @@ func (s *search) found(t *testing.T, everywhere ...string) {
 	}
 }
 
-// textsOf are the texts of a table, in which they are compressed.
+// textsOf are the texts of a table, uncompressed.
 func textsOf(t *testing.T, path string) []byte {
 	t.Helper()
 	in, err := file.OpenParquetFile(path, false)
@@ -222,7 +223,8 @@ func historiesOf(t *testing.T, c client.Client) []byte {
 	return all
 }
 
-// commandLines are those of all processes of this machine, as everybody sees them.
+// commandLines are the command lines of all processes of this machine, as every user sees
+// them.
 func commandLines(t *testing.T) (all []byte) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -234,8 +236,7 @@ func commandLines(t *testing.T) (all []byte) {
 	return all
 }
 
-// plantInventory writes an inventory whose machines and whose vCenter do not take us, and returns its path and a line of the
-// key in it.
+// plantInventory writes an inventory whose machines and vCenter refuse us. It returns its path and a line of the key in it.
 func plantInventory(t *testing.T, folder string) (path, keyText string) {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -251,7 +252,7 @@ func plantInventory(t *testing.T, folder string) (path, keyText string) {
 		"helper-a.example.net:22", "127.0.0.1:1", "helper-b.example.net:22", "127.0.0.1:2", "https://vcenter.example.org", refusingVCenter(t, folder, "vc-1", plantedFile)).Replace(string(text))
 	inventory = strings.Replace(inventory, "password_from: file:keys/vcenter\n", "password_from: file:keys/vcenter\n    ca_file: vc-1.pem\n  - name: vc-2\n    url: "+refusingVCenter(t, folder, "vc-2", plantedVariable)+"\n"+
 		"    user: heliotrope@vsphere.local\n    ca_file: vc-2.pem\n    password_from: env:"+passwordVariable+" # "+plantedRemark+"\n", 1)
-	inventory = strings.Replace(inventory, "hypervisor: vsphere\n", "hypervisor: vsphere\nmode: agentless\n", 1) // no worker gets an API key
+	inventory = strings.Replace(inventory, "hypervisor: vsphere\n", "hypervisor: vsphere\nmode: agentless\n", 1) // so that no worker gets an API key
 	second := strings.LastIndex(inventory, "name: vc-1\n      host: /DC/host/cluster/esx-b")
 	require.Positive(t, second)
 	inventory = inventory[:second] + strings.Replace(inventory[second:], "vc-1", "vc-2", 1)
@@ -261,11 +262,11 @@ func plantInventory(t *testing.T, folder string) (path, keyText string) {
 	for name, content := range map[string][]byte{path: []byte(inventory), filepath.Join(folder, "keys/id"): key, filepath.Join(folder, "keys/vcenter"): []byte(plantedFile + "\n")} {
 		require.NoError(t, os.WriteFile(name, content, 0o600))
 	}
-	return path, strings.Split(string(key), "\n")[4] // the first lines of each key are the same, and then comes its public half
+	return path, strings.Split(string(key), "\n")[4] // the first lines of all keys are the same, followed by the public half
 }
 
-// refusingVCenter is a vCenter that takes no password: it returns its URL, and writes NAME.pem, the authority of its certificate, into
-// a folder. The test fails where nobody has shown it the password, for then there was nothing to find.
+// refusingVCenter is a vCenter that accepts no password. It returns its URL, and writes NAME.pem, the authority of its certificate,
+// into a folder. The test fails when nobody has sent it the password, because then there was nothing to find.
 func refusingVCenter(t *testing.T, folder, name, password string) string {
 	t.Helper()
 	const (
@@ -307,7 +308,8 @@ func vsphereCampaign(t *testing.T, inventory string) string {
 		"]\nmatrix: {hypervisor: [vsphere], storage: [nfs], wan: [lan], access: [4k-mixed-random]}\nrepetitions: 1\n")
 }
 
-// plantServer runs Temporal's server, in a folder, and has the environment name it, with TLS and an API key.
+// plantServer runs Temporal's server in a folder, with TLS and an API key, and sets the environment to name
+// it.
 func plantServer(t *testing.T, folder string) string {
 	t.Helper()
 	settings, err := temporal.LoadSettings()
@@ -323,7 +325,7 @@ func plantServer(t *testing.T, folder string) string {
 	return folder
 }
 
-// plantHooks writes hooks that are told of everything at an address that fails, and counts the calls.
+// plantHooks writes hooks that report everything to an address that fails, and counts the calls.
 func plantHooks(t *testing.T, stateDir string) *atomic.Int64 {
 	t.Helper()
 	told := &atomic.Int64{}
@@ -337,8 +339,8 @@ func plantHooks(t *testing.T, stateDir string) *atomic.Int64 {
 	return told
 }
 
-// tlsFront speaks TLS in front of a server that does not, and passes on what comes in. It returns its address, and the file
-// with the authority that its certificate is of.
+// tlsFront accepts TLS connections in front of a server without TLS, and passes on their data. It returns its address, and
+// the file with the authority of its certificate.
 func tlsFront(t *testing.T, to string) (address, authority string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -372,7 +374,7 @@ func tlsFront(t *testing.T, to string) (address, authority string) {
 	return listener.Addr().String(), authority
 }
 
-// splice passes on what comes either way, until one side or the context ends.
+// splice passes on data in both directions, until one side or the context ends.
 func splice(ctx context.Context, in net.Conn, to string) {
 	defer in.Close()
 	out, err := net.Dial("tcp", to)

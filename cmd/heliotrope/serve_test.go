@@ -24,9 +24,8 @@ import (
 	"heliotrope/internal/procs"
 )
 
-// standInEnv makes this test's own program a stand-in for `heliotrope serve`
-// whose state folder is where it runs, and commandLineEnv makes it heliotrope
-// itself.
+// standInEnv makes this test's own program a stand-in for `heliotrope serve` whose state
+// folder is its working folder, and commandLineEnv makes it heliotrope itself.
 const (
 	standInEnv     = "HELIOTROPE_TEST_SERVE"
 	commandLineEnv = "HELIOTROPE_TEST_MAIN"
@@ -69,8 +68,7 @@ func deaf() {
 	os.Exit(1)
 }
 
-// TestASecondInterruptEndsAtOnce: whoever presses Ctrl-C again has waited long
-// enough.
+// TestASecondInterruptEndsAtOnce: a user who presses Ctrl-C again has waited long enough.
 func TestASecondInterruptEndsAtOnce(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		command := exec.Command(ownProgram(t))
@@ -92,7 +90,7 @@ func TestASecondInterruptEndsAtOnce(t *testing.T) {
 	}
 }
 
-// standIn takes the lock, is ready, and waits for SIGTERM.
+// standIn takes the lock, reports that it is ready, and waits for SIGTERM.
 func standIn(stateDir string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -120,7 +118,7 @@ func ownProgram(t *testing.T) string {
 	return program
 }
 
-// startStandIn starts one in the background.
+// startStandIn starts a stand-in in the background.
 func startStandIn(t *testing.T) (stateDir string, state *serveState) {
 	t.Helper()
 	stateDir = t.TempDir()
@@ -177,8 +175,8 @@ func TestServeThatDoesNotStart(t *testing.T) {
 	}
 }
 
-// TestServeLeftBehind holds that the file of a serve that was killed misleads
-// nobody, least of all stop.
+// TestServeLeftBehind checks that the file of a serve that was killed misleads no command,
+// least of all stop.
 func TestServeLeftBehind(t *testing.T) {
 	stateDir := t.TempDir()
 	looked, err := procs.Look(os.Getpid())
@@ -186,7 +184,7 @@ func TestServeLeftBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := looked.StartTicks
-	// Its process ID is now ours.
+	// Its process ID is now our own.
 	for name, ticks := range map[string]uint64{"another process": own - 1, "the same process, without the lock": own} {
 		if err := (serveState{PID: os.Getpid(), StartTicks: ticks}).write(stateDir); err != nil {
 			t.Fatal(err)
@@ -220,8 +218,8 @@ func TestServeLeftBehind(t *testing.T) {
 	}
 }
 
-// TestServeThatIsAZombie holds that a serve that was killed, and that its
-// parent has not asked for, is not taken for the one that is just starting.
+// TestServeThatIsAZombie checks that a serve that was killed, and not yet reaped by its
+// parent, is not taken for one that is just starting.
 func TestServeThatIsAZombie(t *testing.T) {
 	stateDir := t.TempDir()
 	child := exec.Command("sleep", "1000")
@@ -236,7 +234,7 @@ func TestServeThatIsAZombie(t *testing.T) {
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// Waits for its end, and leaves it as it is.
+	// This waits for its end without reaping it.
 	if err := unix.Waitid(unix.P_PID, killed.PID, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -253,8 +251,8 @@ func TestServeThatIsAZombie(t *testing.T) {
 	}
 }
 
-// TestServeThatStartsIsNotReady holds that what the serve before it has told is
-// not taken for its own word, whatever has become of that one.
+// TestServeThatStartsIsNotReady checks that the state of the serve before is not taken for
+// that of the new one, whatever has become of the old one.
 func TestServeThatStartsIsNotReady(t *testing.T) {
 	stateDir := t.TempDir()
 	own, err := procs.Look(os.Getpid())

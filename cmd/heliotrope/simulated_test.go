@@ -49,8 +49,8 @@ repetitions: REPETITIONS
 phases: {warm_up: 1s, before: 3s, after: 3s}
 `
 
-// serveSimulated runs the real workflows and activities, with this process as
-// the controller.
+// serveSimulated runs the real workflows and activities, with this process as the
+// controller.
 func serveSimulated(t *testing.T) client.Client { return serveLogging(t, zerolog.Nop()) }
 
 // serveLogging is the same with a log.
@@ -69,7 +69,7 @@ func runSimulated(t *testing.T, c client.Client, name string, repetitions int, f
 	return runSpec(t, c, name, strings.NewReplacer("NAME", name, "REPETITIONS", strconv.Itoa(repetitions)).Replace(simulatedSpec), faults, change)
 }
 
-// runSpec is the same with a campaign file of one's own.
+// runSpec does the same with a given campaign file.
 func runSpec(t *testing.T, c client.Client, name, spec string, faults map[string]float64, change func(*workflows.CampaignInput)) (workflows.Progress, string) {
 	t.Helper()
 	r, err := loadRequest(writeCampaign(t, spec), t.TempDir())
@@ -100,8 +100,8 @@ func runSpec(t *testing.T, c client.Client, name, spec string, faults map[string
 	return result.Progress, dataset.CampaignFolder(r.dataDir, name)
 }
 
-// TestSimulatedCancelled: a cancelled campaign ends with the trials that it
-// has, and their summary.
+// TestSimulatedCancelled: a cancelled campaign ends with the trials that it has, and with
+// their summary.
 func TestSimulatedCancelled(t *testing.T) {
 	c := serveSimulated(t)
 	file := writeCampaign(t, strings.NewReplacer("NAME", "ended", "REPETITIONS", "500").Replace(simulatedSpec))
@@ -167,15 +167,15 @@ func saveHistory(t *testing.T, c client.Client, name, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Who polled on which machine matters to nobody.
+	// Who polled on which machine does not matter.
 	text = regexp.MustCompile(`"identity": "[^"]*"`).ReplaceAll(text, []byte(`"identity": "controller"`))
 	if err := os.WriteFile(filepath.Join(*saveHistories, name+".json"), append(text, '\n'), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestSimulatedCampaign runs real workflows on a real server, and looks at
-// every file that they leave.
+// TestSimulatedCampaign runs real workflows on a real server, and checks every file that
+// they leave.
 func TestSimulatedCampaign(t *testing.T) {
 	c := serveSimulated(t)
 	progress, folder := runSimulated(t, c, "plain", 2, nil, func(input *workflows.CampaignInput) { input.MaxEvents = 30 })
@@ -213,7 +213,7 @@ func TestSimulatedCampaign(t *testing.T) {
 	}
 }
 
-// TestSimulatedOrdinary: the same with steps that the server knows, as those of real
+// TestSimulatedOrdinary does the same with steps that the server knows, as on real
 // testbeds.
 func TestSimulatedOrdinary(t *testing.T) {
 	c := serveSimulated(t)
@@ -230,7 +230,7 @@ func TestSimulatedOrdinary(t *testing.T) {
 	}
 }
 
-// TestSimulatedFaults: every fault ends as the verdict that it must.
+// TestSimulatedFaults: every fault ends with the verdict that it must have.
 func TestSimulatedFaults(t *testing.T) {
 	var log syncBuffer
 	c := serveLogging(t, zerolog.New(&log).Level(zerolog.InfoLevel))
@@ -291,7 +291,7 @@ func TestSimulatedFaults(t *testing.T) {
 	}
 }
 
-// syncBuffer is a buffer that many write to.
+// syncBuffer is a buffer that several goroutines write to.
 type syncBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -18,11 +18,10 @@ import (
 	"heliotrope/workflows"
 )
 
-// TestSteeredCampaign: a campaign that is steered from the command line and by its
-// lanes' updates, while it and its lanes continue as new again and again, does what it
-// was told: what was added is run, what was skipped is not, what was ended is run
-// again, each once; and the dataset has an event for each answer, and for nothing that
-// was refused.
+// TestSteeredCampaign steers a campaign from the command line and through its lanes'
+// updates, while it and its lanes continue as new again and again. Added trials are run,
+// skipped ones are not, and ended ones are run again, each once; and the dataset has an
+// event for each answer, and none for what was refused.
 func TestSteeredCampaign(t *testing.T) {
 	c := serveLogging(t, zerolog.Nop())
 	file := writeCampaign(t, strings.NewReplacer("NAME", "steered", "REPETITIONS", "12").Replace(simulatedSpec))
@@ -91,7 +90,7 @@ func TestSteeredCampaign(t *testing.T) {
 	}
 	events, err := dataset.ReadCampaignEvents(folder)
 	require.NoError(t, err)
-	// The first is that the campaign began, the last that it has ended.
+	// The first event is the campaign's beginning, the last one its end.
 	require.Len(t, events, answered+2)
 	require.Equal(t, dataset.EventRun, events[0].Name)
 	require.Equal(t, dataset.EventEnded, events[answered+1].Name)
@@ -102,10 +101,10 @@ func TestSteeredCampaign(t *testing.T) {
 	}
 }
 
-// TestSteeringOutlivesTheServer: what a campaign's lanes were told holds when the campaign
-// begins anew on its folder and the server knows nothing of it: it comes back paused, with
-// its lane in quarantine, its time and its plan; what was taken back before is not there,
-// and each trial is run once.
+// TestSteeringOutlivesTheServer: what a campaign's lanes were told still holds when the
+// campaign begins again on its folder and the server knows nothing of it. It comes back
+// paused, with its lane in quarantine, its time limit and its plan; orders that were taken
+// back before are gone, and each trial is run once.
 func TestSteeringOutlivesTheServer(t *testing.T) {
 	c := serveLogging(t, zerolog.Nop())
 	file, data := writeCampaign(t, strings.NewReplacer("NAME", "steered", "REPETITIONS", "3").Replace(simulatedSpec)), t.TempDir()
@@ -145,7 +144,7 @@ func TestSteeringOutlivesTheServer(t *testing.T) {
 	require.Equal(t, map[trial.Verdict]int{trial.Valid: 18}, result.Progress.Verdicts)
 }
 
-// awaitStatus waits until a campaign's status is so.
+// awaitStatus waits until a condition is true of a campaign's status.
 func awaitStatus(t *testing.T, c client.Client, name string, is func(workflows.CampaignStatus) bool) {
 	t.Helper()
 	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -158,7 +157,8 @@ func awaitStatus(t *testing.T, c client.Client, name string, is func(workflows.C
 	require.NoError(t, err, "%+v", status)
 }
 
-// terminateAll ends all that the server knows of a campaign, as if its database were lost.
+// terminateAll terminates everything that the server knows of a campaign, as if its
+// database were lost.
 func terminateAll(t *testing.T, c client.Client, name string) {
 	t.Helper()
 	page, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: workflows.RunningQuery(name)})

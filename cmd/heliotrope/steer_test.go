@@ -28,7 +28,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// steeredServer is a server on which campaign quick is as the status says.
+// steeredServer is a server on which campaign quick has this status.
 func steeredServer(status enumspb.WorkflowExecutionStatus) *mocks.Client {
 	server := &mocks.Client{}
 	server.On("DescribeWorkflowExecution", mock.Anything, workflows.CampaignID("quick"), "").Return(
@@ -51,7 +51,7 @@ func TestSteer(t *testing.T) {
 		Answer: "lane sim-1 pauses after its trial"}, answer)
 }
 
-// TestSteerRefused: what is refused is one sentence, and bad input; what nobody
+// TestSteerRefused: a refusal is one sentence, and bad input; an update that nobody
 // answered is neither.
 func TestSteerRefused(t *testing.T) {
 	refusal := wire.ToTemporal(fault.New(fault.BadInput, "campaign quick has no lane \"a\": want sim-1"))
@@ -90,8 +90,8 @@ func TestSteerUnknownCampaign(t *testing.T) {
 	assert.Equal(t, exitBadInput, report(&strings.Builder{}, err))
 }
 
-// TestSteeringCommands: what each command line tells the campaign. The names are
-// those of the updates.
+// TestSteeringCommands checks what each command line sends to the campaign. The commands
+// have the names of the updates.
 func TestSteeringCommands(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "more.yaml")
 	require.NoError(t, os.WriteFile(file, []byte("include: []\n"), 0o600))
@@ -123,7 +123,7 @@ func TestSteeringCommands(t *testing.T) {
 	}
 }
 
-// readSteering is what a command's line means, as far as the campaign is told.
+// readSteering is the update that a command line sends.
 func readSteering(t *testing.T, update string, words []string) (activities.Steering, error) {
 	t.Helper()
 	for _, group := range [][]steering{laneSteering, planSteering, endSteering} {

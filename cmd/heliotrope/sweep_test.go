@@ -69,7 +69,7 @@ func (b *sweptBed) sweep(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// leases are the operations on the host's lease, and for whom.
+// leases are the operations on the host's lease, and their owners.
 func (b *sweptBed) leases() (operations []string) {
 	for _, call := range b.host.Calls() {
 		operations = append(operations, call.Args[3])
@@ -77,7 +77,7 @@ func (b *sweptBed) leases() (operations []string) {
 	return operations
 }
 
-// TestSweepListsFirst: without --yes nothing is changed, and the next command is told.
+// TestSweepListsFirst: without --yes nothing is changed, and the next command is shown.
 func TestSweepListsFirst(t *testing.T) {
 	bed := newSweptBed(t)
 	bed.host.On(remotetest.Prefix("/bin/sh", "-s", "--", "state"), remotetest.Reply{Stdout: "720\ncampaign night of controller 1a2b3c4d\n"})
@@ -95,7 +95,8 @@ func TestSweepListsFirst(t *testing.T) {
 	assert.Equal(t, "testbed lab-1: nothing of ours is there\n", stdout)
 }
 
-// TestSweepRemoves what was listed, under a lease that it gives back; again is no error.
+// TestSweepRemoves: what was listed is removed, under a lease that is given back; doing it
+// again is no error.
 func TestSweepRemoves(t *testing.T) {
 	bed := newSweptBed(t)
 	code, stdout, stderr := bed.sweep("--yes")
@@ -109,7 +110,7 @@ func TestSweepRemoves(t *testing.T) {
 	assert.Equal(t, "testbed lab-1: removed 0 things\n", stdout)
 }
 
-// TestSweepRefusesLeasedHosts, unless the owner is named.
+// TestSweepRefusesLeasedHosts: they are refused unless the owner is named.
 func TestSweepRefusesLeasedHosts(t *testing.T) {
 	bed := newSweptBed(t)
 	const holder = "campaign night of controller 1a2b3c4d"
@@ -132,7 +133,8 @@ func TestSweepRefusesLeasedHosts(t *testing.T) {
 	assert.Empty(t, bed.things)
 }
 
-// TestSweepLeavesHostsThatCannotBeAsked alone: they may be another owner's.
+// TestSweepLeavesHostsThatCannotBeAsked: they are left alone, because they may belong to
+// another owner.
 func TestSweepLeavesHostsThatCannotBeAsked(t *testing.T) {
 	bed := newSweptBed(t)
 	hostB := remotetest.NewFake(t, "host-b")
@@ -152,7 +154,7 @@ func TestSweepLeavesHostsThatCannotBeAsked(t *testing.T) {
 	assert.Equal(t, 1, bed.swept)
 }
 
-// TestSweepSaysWhatIsLeft: hosts that are away, and what cannot be removed.
+// TestSweepSaysWhatIsLeft: it reports hosts that are away, and what cannot be removed.
 func TestSweepSaysWhatIsLeft(t *testing.T) {
 	bed := newSweptBed(t)
 	bed.problem = errors.New("host-b: no route to host")
@@ -170,7 +172,7 @@ func TestSweepSaysWhatIsLeft(t *testing.T) {
 	assert.Contains(t, stderr, "testbed lab-1: host-a still has domain lab-1.vm after the sweep")
 }
 
-// TestSweepOfACampaign: a campaign file means the testbeds that it names.
+// TestSweepOfACampaign: a campaign file stands for the testbeds that it names.
 func TestSweepOfACampaign(t *testing.T) {
 	ownHome(t)
 	s := &sweeper{testbed: "default"}

@@ -31,7 +31,7 @@ func TestCodecServerRefuses(t *testing.T) {
 	wantRun(t, exitBadInput, "chmod 600", "temporal", "codec-server", "--keys", path)
 }
 
-// TestCodecServer answers at the address that it tells, until it is told to end.
+// TestCodecServer: it answers at the address that it logs, until it is told to end.
 func TestCodecServer(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	defer end()

@@ -13,8 +13,8 @@ import (
 	"heliotrope/workflows"
 )
 
-// TestTemporalSetup has serve refuse a server of one's own until setup was run there, and the
-// second run of that change nothing.
+// TestTemporalSetup: serve refuses a server that the user runs until setup was run there, and
+// running setup again changes nothing.
 func TestTemporalSetup(t *testing.T) {
 	dir := t.TempDir()
 	cluster := temporaltest.NewCluster(t, dir, temporaltest.OnSQLite(dir)...)
