@@ -15,8 +15,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// TestCancelledStepEndsBeforeTheNext: a local activity that was cancelled, and still does
-// something, has ended when the next one of its workflow begins.
+// TestCancelledStepEndsBeforeTheNext: a cancelled local activity that still does something
+// has ended before the next one of its workflow begins.
 func TestCancelledStepEndsBeforeTheNext(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
@@ -27,7 +27,7 @@ func TestCancelledStepEndsBeforeTheNext(t *testing.T) {
 	follow := func(ctx context.Context) error {
 		close(begun)
 		<-ctx.Done()
-		<-left // what the workflow does not wait for
+		<-left // the workflow does not wait for this
 		over.Store(true)
 		return ctx.Err()
 	}
@@ -55,8 +55,8 @@ func TestCancelledStepEndsBeforeTheNext(t *testing.T) {
 	assert.True(t, ended)
 }
 
-// TestWhatIsGivenUp: what is waited for are those that were cancelled, those of another
-// run, and an earlier execution of the same; what goes on beside is left alone.
+// TestWhatIsGivenUp: begin waits for activities that were cancelled, those of another run,
+// and an earlier execution of the same activity; others that are running are left alone.
 func TestWhatIsGivenUp(t *testing.T) {
 	turns := &inTurn{}
 	begin := func(run, id string) (*turn, []*turn) {

@@ -59,7 +59,7 @@ func TestMetrics(t *testing.T) {
 	}
 	require.NotContains(t, text, `heliotrope_trials_planned{campaign="silent"`)
 
-	// A campaign that has ended is not told of any more.
+	// A campaign that has ended is no longer reported.
 	m.Set(Observation{At: now})
 	require.NotContains(t, scrape(t, m), "thesis")
 }

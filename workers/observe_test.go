@@ -14,8 +14,8 @@ import (
 	"heliotrope/internal/hooks"
 )
 
-// TestTellOfSilence: a campaign without a valid trial for long is told of once,
-// and again when it falls silent again.
+// TestTellOfSilence: a campaign without a valid trial for long is reported once, and again
+// when it falls silent again.
 func TestTellOfSilence(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "told")
 	silence := func(after time.Duration) hooks.Hook {

@@ -79,8 +79,8 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// TestPoolKeepsConnections: a running activity must not lose its connections
-// because somebody wrote the same inventory again.
+// TestPoolKeepsConnections: a running activity must not lose its connections because
+// somebody rewrote the same inventory.
 func TestPoolKeepsConnections(t *testing.T) {
 	path := newInventory(t)
 	p := &pool{testbeds: map[string]*pooled{}}
@@ -114,8 +114,8 @@ func TestPoolKeepsConnections(t *testing.T) {
 	}
 }
 
-// TestPoolRevives: what died of an emulated testbed is started before anything
-// is asked of it; other testbeds are nobody's to start.
+// TestPoolRevives: parts of an emulated testbed that have died are started before it is
+// used; other testbeds are not ours to start.
 func TestPoolRevives(t *testing.T) {
 	path := newInventory(t)
 	var revived []string

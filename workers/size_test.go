@@ -39,8 +39,8 @@ func TestFolderSize(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// TestFoldersAreMeasuredSeldom: whoever asks in between is told what was measured last,
-// and what could not be measured keeps its size.
+// TestFoldersAreMeasuredSeldom: callers in between get the last measured size, and a failed
+// measurement changes nothing.
 func TestFoldersAreMeasuredSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, measured := newSizes(t.Context()), 0
@@ -73,8 +73,8 @@ func TestFoldersAreMeasuredSeldom(t *testing.T) {
 	})
 }
 
-// TestHungDiskKeepsNobodyWaiting: whoever asks is answered while a disk hangs, which is
-// asked once.
+// TestHungDiskKeepsNobodyWaiting: callers get an answer while a disk hangs, and only one
+// measurement waits for the disk.
 func TestHungDiskKeepsNobodyWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, asked, hangs := newSizes(t.Context()), 0, make(chan struct{})
@@ -109,7 +109,7 @@ func campaignIn(t *testing.T, dataDir string) *mocks.Client {
 	return c
 }
 
-// TestDatasetsAreMeasuredForMetricsAlone: hooks need no size.
+// TestDatasetsAreMeasuredForMetricsAlone: hooks do not need sizes.
 func TestDatasetsAreMeasuredForMetricsAlone(t *testing.T) {
 	dataDir := t.TempDir()
 	folder := filepath.Join(dataDir, "campaign=night")

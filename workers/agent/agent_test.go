@@ -18,11 +18,11 @@ import (
 	"heliotrope/workers/agent"
 )
 
-// frontend stands in for Temporal's: it has no work.
+// frontend stands in for Temporal's frontend, and has no work.
 type frontend struct {
 	workflowservice.UnimplementedWorkflowServiceServer
 	polls    chan string // the queues that are polled
-	goodbyes chan string // the identities that take their leave
+	goodbyes chan string // the identities of workers that end
 }
 
 func (frontend) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
@@ -133,7 +133,7 @@ func TestReconnects(t *testing.T) {
 	expect(t, f.goodbyes, "host-a")
 }
 
-// meddler is a server's credentials, and tells of connections that have not shown its pass.
+// meddler is a server's credentials that report connections which have not shown its pass.
 type meddler struct {
 	credentials.TransportCredentials
 	refused chan<- error
@@ -150,9 +150,9 @@ func (m meddler) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 	return conn, info, err
 }
 
-// TestImpostor: a user of the host has taken the port while the line was down, and says that
-// he is Temporal. The worker, which may be root, takes no work from him, and goes on when
-// its gate is back.
+// TestImpostor: a user of the host has taken the port while the line was down, and pretends
+// to be Temporal. The worker, which may be root, takes no work from that user, and goes on
+// when its gate is back.
 func TestImpostor(t *testing.T) {
 	passes := [2]*tls.Config{}
 	for i := range passes {

@@ -80,7 +80,7 @@ func build(t testing.TB, folder string) string {
 	return binary
 }
 
-// pulse has the worker of a queue run the activity Pulse, once and no more.
+// pulse has the worker of a queue run the activity Pulse, with no retries.
 func pulse(ctx workflow.Context, queue string) (pid int, err error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{TaskQueue: queue,
 		StartToCloseTimeout: time.Hour, HeartbeatTimeout: time.Minute, WaitForCancellation: true,
@@ -157,8 +157,8 @@ func gatesTo(t testing.TB, address string) gate.Options {
 	return gate.Options{To: to.WorkflowService(), Namespace: namespace, Key: bytes.Repeat([]byte{7}, gate.KeyBytes)}
 }
 
-// holdLink holds the line to a worker until stop is called, or the test ends; alive is as
-// for link.Run.
+// holdLink holds the line to a worker until stop is called, or until the test ends; for
+// alive see link.Run.
 func holdLink(t *testing.T, host remote.Host, options link.Options, gates gate.Options, alive func()) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -177,9 +177,9 @@ func holdLink(t *testing.T, host remote.Host, options link.Options, gates gate.O
 	return stop
 }
 
-// TestThroughTheGate: a worker on a host works through its gate, goes on with the same activity
-// when the connection is cut, and when another process takes the controller's place, and hears
-// that it is cancelled. Nobody can do anything else through it.
+// TestThroughTheGate: a worker on a host works through its gate. It goes on with the same
+// activity when the connection is cut and when another process takes the controller's place,
+// and learns of its cancellation. Nobody can do anything else through the gate.
 func TestThroughTheGate(t *testing.T) {
 	binary, address := build(t, "./testdata/pulse"), startServer(t)
 	heard := startPulse(t.Context(), t, address, "host-a")
@@ -206,7 +206,8 @@ func TestThroughTheGate(t *testing.T) {
 	}
 }
 
-// TestProgramGetsThrough: the program that hosts get comes in at its gate, and ends with its link.
+// TestProgramGetsThrough: the program that hosts get connects through its gate, and ends
+// with its link.
 func TestProgramGetsThrough(t *testing.T) {
 	binary, gates, dir := build(t, "../../cmd/heliotrope-worker"), gatesTo(t, startServer(t)), filepath.Join(t.TempDir(), "run", "worker")
 	alive := make(chan struct{}, 1)
@@ -226,8 +227,8 @@ func TestProgramGetsThrough(t *testing.T) {
 	must(t, ended())
 }
 
-// strangers tries what the users of a host could, at the port that is forwarded there: one
-// without a pass, one with another's, and one with the worker's own.
+// strangers tries what users of a host could try at the port that is forwarded there:
+// without a pass, with another worker's pass, and with the worker's own.
 func strangers(t *testing.T, dir string) {
 	t.Helper()
 	port, err := os.ReadFile(filepath.Join(dir, "port"))

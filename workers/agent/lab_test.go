@@ -18,8 +18,8 @@ import (
 	"heliotrope/internal/testbed"
 )
 
-// openLab connects to the testbed of HELIOTROPE_INVENTORY, and tears down what
-// is ours now and at the end.
+// openLab connects to the testbed in HELIOTROPE_INVENTORY, and removes what is ours now and
+// at the end.
 func openLab(ctx context.Context, t *testing.T) *testbed.Testbed {
 	t.Helper()
 	path := os.Getenv("HELIOTROPE_INVENTORY")
@@ -40,9 +40,9 @@ func openLab(ctx context.Context, t *testing.T) *testbed.Testbed {
 	return tb
 }
 
-// TestSurvivesMigration: an activity in the measured guest goes on, and is
-// heard, while the guest is migrated there and back and after the controller's
-// SSH connections were cut. Nobody starts it anew.
+// TestSurvivesMigration: an activity in the measured guest goes on, and its heartbeats
+// arrive, while the guest is migrated there and back and after the controller's SSH
+// connections were cut. It is not started again.
 func TestSurvivesMigration(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -124,7 +124,7 @@ func guestThrough(t *testing.T, inv *inventory.Inventory, via remote.Dialer) *re
 	return host
 }
 
-// memory shows what the worker takes in the guest, and what is left.
+// memory reports the memory that the worker uses in the guest, and what is left.
 func memory(ctx context.Context, t *testing.T, tb *testbed.Testbed) string {
 	t.Helper()
 	result, err := tb.Guest().Run(ctx, remote.Command{Args: []string{"sh", "-c",

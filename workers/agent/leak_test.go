@@ -1,6 +1,6 @@
 //go:build !lab
 
-// The tests on a testbed close connections that end in their own time.
+// The tests on a testbed close connections, which take a while to end.
 
 package agent_test
 

@@ -52,7 +52,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestRefused: what a worker refuses is bad input, which nobody tries again.
+// TestRefused: what a worker refuses is bad input, which is not retried.
 func TestRefused(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
