@@ -73,7 +73,7 @@ func (s *laneStage) status(t *testing.T) workflows.CampaignStatus {
 	return status
 }
 
-// states are those of the lanes.
+// states are the states of the lanes.
 func states(status workflows.CampaignStatus) []string {
 	var all []string
 	for _, lane := range status.Lanes {
@@ -107,8 +107,8 @@ func TestBlocksAreComplete(t *testing.T) {
 	require.Empty(t, status.Running)
 }
 
-// TestDeadLaneStopsNobody: a testbed on which nothing can be measured is in quarantine,
-// and the others finish everything, its block as well; then it is told to end.
+// TestDeadLaneStopsNobody: a testbed on which nothing can be measured is in quarantine, and
+// the other lanes finish everything, including its block; then it is told to end.
 func TestDeadLaneStopsNobody(t *testing.T) {
 	m := remember(24, 6)
 	s := newCampaign(t, m)
@@ -154,7 +154,8 @@ func TestWaitsForATestbed(t *testing.T) {
 	require.Equal(t, 4, result.Progress.Verdicts[trial.Valid])
 }
 
-// TestFailedLane: what no lane can run fails the campaign, with its summary.
+// TestFailedLane: trials that no lane can run fail the campaign, which still has its
+// summary.
 func TestFailedLane(t *testing.T) {
 	m := remember(2, 2)
 	s := newCampaign(t, m)
@@ -168,7 +169,7 @@ func TestFailedLane(t *testing.T) {
 	require.Equal(t, 2, s.campaign(t, campaignInput(2)).Progress.Verdicts[trial.Valid])
 }
 
-// TestCancelledCampaign says that it is being cancelled, waits for its trials, and is
+// TestCancelledCampaign: it shows that it is being cancelled, waits for its trials, and is
 // summarised.
 func TestCancelledCampaign(t *testing.T) {
 	s := newCampaign(t, remember(6, 3))
@@ -196,9 +197,9 @@ func TestCancelledCampaign(t *testing.T) {
 	require.Equal(t, 2, status.Progress.Done())
 }
 
-// TestCancellationIsNoted: who cancels a campaign and why is in its dataset, also when the
-// campaign has continued as new since he said so; where that cannot be written it is
-// cancelled none the less.
+// TestCancellationIsNoted: who cancels a campaign and why is in its dataset, even when the
+// campaign has continued as new since that was sent. When it cannot be written, the
+// campaign is cancelled nevertheless.
 func TestCancellationIsNoted(t *testing.T) {
 	why := activities.Steering{By: "eva@ws1", Why: "the disk is bad"}
 	for _, full := range []bool{false, true} {
@@ -235,9 +236,9 @@ func TestCancellationIsNoted(t *testing.T) {
 	require.Equal(t, &why, next.State.Canceller)
 }
 
-// TestNothingIsLeftAtTheEnd: when a campaign ends, everything of it is taken from all of
-// its testbeds, whatever they are and whether they ran anything. One that is away keeps
-// no campaign from its end.
+// TestNothingIsLeftAtTheEnd: when a campaign ends, everything of it is removed from all its
+// testbeds, whatever they are and whether they ran anything. A testbed that is away does
+// not keep a campaign from ending.
 func TestNothingIsLeftAtTheEnd(t *testing.T) {
 	s := newCampaign(t, remember(1, 1))
 	var mu sync.Mutex
@@ -259,7 +260,7 @@ func TestNothingIsLeftAtTheEnd(t *testing.T) {
 	require.Less(t, s.env.Now().Sub(began), 10*time.Minute)
 }
 
-// TestCancelledWhileSummarising ends as cancelled, or with all that it wrote.
+// TestCancelledWhileSummarising: it ends as cancelled, or with everything that it wrote.
 func TestCancelledWhileSummarising(t *testing.T) {
 	s := newCampaign(t, remember(2, 1))
 	s.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
@@ -270,7 +271,7 @@ func TestCancelledWhileSummarising(t *testing.T) {
 	require.Equal(t, "/data/summary.md", s.campaign(t, campaignInput(1)).Summary)
 }
 
-// told plays lanes by what they tell alone.
+// told plays lanes only through their reports.
 type told struct {
 	*laneStage
 	started []workflows.LaneInput
@@ -293,8 +294,8 @@ func (s *told) tell(lane, state string, valid int) {
 		Found: activities.Counts{Total: 10, Verdicts: map[trial.Verdict]int{trial.Valid: valid}}})
 }
 
-// TestCampaignContinuesAsNew carries what lanes told and were told, and starts none of
-// them again.
+// TestCampaignContinuesAsNew: reports and orders of lanes are carried over, and no lane is
+// started again.
 func TestCampaignContinuesAsNew(t *testing.T) {
 	s := newTold(t)
 	s.env.RegisterDelayedCallback(func() {
@@ -336,8 +337,8 @@ func TestCampaignContinuesAsNew(t *testing.T) {
 	require.Equal(t, 10, result.Progress.Done())
 }
 
-// TestSilentLane: a lane that has not told anything for long is asked, and started again
-// when it is not there, with what it ran when it was heard of last.
+// TestSilentLane: a lane that has been silent for long is asked, and when it is not there,
+// it is started again with the trial that it last reported.
 func TestSilentLane(t *testing.T) {
 	s := newTold(t)
 	input := campaignInput(1)
@@ -357,8 +358,8 @@ func TestSilentLane(t *testing.T) {
 	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
 }
 
-// TestGivenBack: lanes for which there was nothing left are started again when another
-// one gives its block back.
+// TestGivenBack: lanes that had nothing left to do are started again when another one gives
+// its block back.
 func TestGivenBack(t *testing.T) {
 	s := newTold(t)
 	over := func(lane, state string) {
@@ -380,8 +381,8 @@ func TestGivenBack(t *testing.T) {
 	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
 }
 
-// TestForeignReports: what the lane of an earlier campaign of that name tells is not
-// this one's.
+// TestForeignReports: reports from a lane of an earlier campaign with the same name are
+// ignored.
 func TestForeignReports(t *testing.T) {
 	s := newTold(t)
 	s.env.RegisterDelayedCallback(func() {
@@ -399,7 +400,8 @@ func TestForeignReports(t *testing.T) {
 	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
 }
 
-// TestNoLanes and a plan that cannot be: there is nothing to summarise.
+// TestImpossibleCampaign: without lanes, or with an impossible plan, there is nothing to
+// summarise.
 func TestImpossibleCampaign(t *testing.T) {
 	s := newCampaign(t, remember(1, 1))
 	s.env.ExecuteWorkflow(workflows.CampaignName, campaignInput(0))

@@ -7,8 +7,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// TestCleanup: the last is ended first, and those of a kind that follow each other end
-// together. The test environment of workflows ends an activity as soon as it is
+// TestCleanup: what was added last is ended first, and consecutive entries of the same kind
+// are ended together. The test environment of workflows ends an activity as soon as it is
 // cancelled, and so cannot show that.
 func TestCleanup(t *testing.T) {
 	var c cleanup

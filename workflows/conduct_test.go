@@ -23,8 +23,8 @@ import (
 	"heliotrope/workflows"
 )
 
-// steps are the calls until now, without those that go on beside others, which have no
-// order, and without what real testbeds alone have.
+// steps are the calls until now, without activities that are followed, which have no order,
+// and without calls that only real testbeds get.
 func (s *stage) steps() []string {
 	return slices.DeleteFunc(s.called(), func(name string) bool {
 		return goesOnBeside(name) || name == "Raise" || name == "Install"
@@ -35,12 +35,12 @@ func goesOnBeside(name string) bool {
 	return name == "HoldWAN" || name == "Link" || strings.HasPrefix(name, "Follow")
 }
 
-// beside are what is followed where no worker of ours is on any machine.
+// beside are the activities that are followed when no worker of ours is on any machine.
 var beside = []string{"HoldWAN", "FollowClocks", "FollowWitness", "FollowLoad"}
 
-// TestSameStepsOnAModel: a trial on a model takes the steps of a real one, in the same
-// order, and follows the same beside them until its data are collected; in both forms, and
-// however it ends.
+// TestSameStepsOnAModel: a trial on a model takes the steps of a real one in the same
+// order, and follows the same activities until its data is collected, with both kinds of
+// steps, and however it ends.
 func TestSameStepsOnAModel(t *testing.T) {
 	for name, fail := range map[string]map[string][]error{
 		"valid":                  {},
@@ -85,7 +85,8 @@ func TestSameStepsOnAModel(t *testing.T) {
 	}
 }
 
-// TestRealStepsAreNeverLocal: what runs on a host is told to the server, whatever a lane says.
+// TestRealStepsAreNeverLocal: what runs on a host is known to the server, whatever a lane's
+// settings say.
 func TestRealStepsAreNeverLocal(t *testing.T) {
 	s := newStage(t)
 	s.env.SetOnLocalActivityStartedListener(func(info *activity.Info, _ context.Context, _ []any) {
@@ -119,8 +120,8 @@ func TestVirtualTime(t *testing.T) {
 	assert.Equal(t, 90*time.Second, ended.Ended.Sub(began))
 }
 
-// TestVirtualLimit: an attempt's limit is counted in its own time, by waits and by what
-// steps have taken.
+// TestVirtualLimit: an attempt's limit is counted in its own time, which waits and steps
+// let pass.
 func TestVirtualLimit(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*workflows.TrialInput, *stage)

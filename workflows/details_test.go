@@ -10,7 +10,7 @@ import (
 	"heliotrope/internal/trial"
 )
 
-// TestCausesAreShown: what a trial is counted by is what the Web UI says.
+// TestCausesAreShown: the Web UI shows the code by which a trial is counted.
 func TestCausesAreShown(t *testing.T) {
 	require.Equal(t, "\nVerdict: **target-failed** (`guest-hung`) nothing was heard of it\n",
 		verdictText(TrialResult{Verdict: trial.TargetFailed, Cause: cause.GuestHung, Reason: "nothing was heard of it"}))

@@ -25,13 +25,13 @@ import (
 
 // memory is a dataset as a lane sees it.
 type memory struct {
-	mu       sync.Mutex // lanes claim side by side
+	mu       sync.Mutex // lanes claim at the same time
 	trials   []campaign.Trial
-	attempts int              // that a trial may have that are invalid
-	tried    map[int]int      // attempts that were begun, by the trial's number
-	invalid  map[int]int      // and those that were not measured
-	done     map[int]bool     // trials
-	held     map[string]int   // blocks, by the lane that has them
+	attempts int              // how many invalid attempts a trial may have
+	tried    map[int]int      // number of begun attempts, by the trial's number
+	invalid  map[int]int      // number of attempts that were not measured
+	done     map[int]bool     // trials that are done
+	held     map[string]int   // blocks, by the lane that holds them
 	ran      map[string][]int // blocks of which a lane ran trials, in order
 	enough   bool             // the results are precise enough
 }
@@ -44,7 +44,7 @@ func remember(trials, blocks int) *memory {
 	return m
 }
 
-// claim does what the record of a dataset promises.
+// claim does what the dataset's record promises.
 func (m *memory) claim(input activities.ClaimInput) (activities.Claimed, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,7 +94,7 @@ func (m *memory) isHeld(block int) bool {
 	return false
 }
 
-// conclude takes an attempt's row.
+// conclude stores an attempt's row.
 func (m *memory) conclude(input workflows.TrialInput, verdict trial.Verdict) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,16 +113,16 @@ func (m *memory) conclude(input workflows.TrialInput, verdict trial.Verdict) {
 	}
 }
 
-// laneStage is a stage for a lane alone: what it tells its campaign is kept, and its
+// laneStage is a stage for a single lane: its reports to its campaign are kept, and its
 // trials end as play says.
 type laneStage struct {
 	*stage
 	memory  *memory
 	reports []workflows.LaneReport
-	alive   map[string]bool // other workflows that run
-	hears   int             // so many reports the campaign hears before it is gone; 0: all of them
+	alive   map[string]bool // other workflows that are running
+	hears   int             // number of reports that the campaign receives before it is gone; 0: all of them
 	play    func(input workflows.TrialInput) (trial.Verdict, error)
-	hold    time.Duration // that the next attempt takes
+	hold    time.Duration // how long the next attempt takes
 }
 
 func newLane(t *testing.T, m *memory) *laneStage {
@@ -130,7 +130,7 @@ func newLane(t *testing.T, m *memory) *laneStage {
 	return newLaneOf(t, m, workflows.RunLane)
 }
 
-// newLaneOf has another workflow in the place of a lane.
+// newLaneOf uses another workflow in place of a lane.
 func newLaneOf(t *testing.T, m *memory, ofLane any) *laneStage {
 	t.Helper()
 	s := &laneStage{memory: m, alive: map[string]bool{workflows.CampaignID("test"): true},
@@ -168,7 +168,7 @@ func (s *laneStage) attempt(ctx workflow.Context, input workflows.TrialInput) (w
 	return result, nil
 }
 
-// unknown says that a workflow does not run.
+// unknown is the error for a workflow that is not running.
 func unknown() error { return &temporal.UnknownExternalWorkflowExecutionError{} }
 
 func laneInput() workflows.LaneInput {
@@ -176,7 +176,7 @@ func laneInput() workflows.LaneInput {
 		Lane: workflows.Lane{Name: "lab-1", Kind: inventory.Hardware}}
 }
 
-// run has the lane run, over its runs, and returns how it ended.
+// run runs the lane, over all its runs, and returns how it ended.
 func (s *laneStage) run(t *testing.T, input workflows.LaneInput) error {
 	t.Helper()
 	s.env.ExecuteWorkflow(workflows.LaneName, input)
@@ -193,8 +193,8 @@ func (s *laneStage) states() []string {
 
 func (s *laneStage) last() workflows.LaneReport { return s.reports[len(s.reports)-1] }
 
-// TestLaneRunsWhatIsLeft: a lane runs each trial once, an invalid one again, and
-// says in the end what the dataset holds.
+// TestLaneRunsWhatIsLeft: a lane runs each trial once, an invalid one again, and finally
+// reports what the dataset holds.
 func TestLaneRunsWhatIsLeft(t *testing.T) {
 	m := remember(5, 1)
 	m.done[2] = true // before this lane was
@@ -217,8 +217,8 @@ func TestLaneRunsWhatIsLeft(t *testing.T) {
 	require.Equal(t, "run", s.last().Execution)
 }
 
-// TestTerminatedTrialIsClaimedAgain: a trial that somebody terminates leaves no row,
-// and is run again; three in a row put the testbed in quarantine, and end nothing.
+// TestTerminatedTrialIsClaimedAgain: a terminated trial leaves no row, and is run again;
+// three in a row put the testbed into quarantine, but end nothing.
 func TestTerminatedTrialIsClaimedAgain(t *testing.T) {
 	s := newLane(t, remember(3, 1))
 	terminated := 0
@@ -236,8 +236,8 @@ func TestTerminatedTrialIsClaimedAgain(t *testing.T) {
 	require.Equal(t, 1, s.count("Ready"))
 }
 
-// TestQuarantine: a testbed on which nothing can be measured gives its block back, gets
-// no trials while it is not fit, and is released by itself when it is.
+// TestQuarantine: a testbed on which nothing can be measured gives its block back, gets no
+// trials while it is not fit, and is released when it is.
 func TestQuarantine(t *testing.T) {
 	s := newLane(t, remember(6, 2))
 	s.fail["Ready"] = []error{errors.New("host-b: no route to host"), errors.New("host-b: no route to host")}
@@ -250,7 +250,7 @@ func TestQuarantine(t *testing.T) {
 	}
 	began := s.env.Now()
 	require.NoError(t, s.run(t, laneInput()))
-	// Two trials of three attempts each, which have used them up.
+	// Two trials of three attempts each, which used up their attempts.
 	require.Equal(t, []string{workflows.LaneRunning, workflows.LaneQuarantined, workflows.LaneRunning, workflows.LaneEnded}, s.states())
 	require.Equal(t, 10, ran)
 	require.Equal(t, 3, s.count("Ready"))
@@ -267,7 +267,8 @@ func TestQuarantine(t *testing.T) {
 	require.Contains(t, told[len(told)-1], "and now: host-b: no route to host")
 }
 
-// TestOneBadTrial: a trial that cannot be measured does not condemn its testbed.
+// TestOneBadTrial: a single trial that cannot be measured does not put its testbed into
+// quarantine.
 func TestOneBadTrial(t *testing.T) {
 	m := remember(3, 1)
 	m.attempts = 20
@@ -283,8 +284,8 @@ func TestOneBadTrial(t *testing.T) {
 	require.Equal(t, 20, m.tried[2])
 }
 
-// TestLaneWaitsForItsDataset: a disk that is not mounted is waited for, and the lane
-// says so; a dataset that is another one ends it.
+// TestLaneWaitsForItsDataset: the lane waits for a disk that is not mounted, and reports
+// that; another dataset in its place ends the lane.
 func TestLaneWaitsForItsDataset(t *testing.T) {
 	s := newLane(t, remember(2, 1))
 	s.fail["Claim"] = []error{errors.New("/data is not mounted"), errors.New("/data is not mounted")}
@@ -298,7 +299,7 @@ func TestLaneWaitsForItsDataset(t *testing.T) {
 	require.Equal(t, []string{workflows.LaneFailed}, s.states())
 }
 
-// TestLaneContinuesAsNew: no trial is lost or run twice, whatever is ordered meanwhile.
+// TestLaneContinuesAsNew: no trial is lost or run twice, whatever orders come meanwhile.
 func TestLaneContinuesAsNew(t *testing.T) {
 	m, input, ran := remember(25, 5), laneInput(), 0
 	input.MaxEvents = 60
@@ -328,8 +329,8 @@ func TestLaneContinuesAsNew(t *testing.T) {
 	}
 }
 
-// TestOrders: a lane pauses and drains after its trial, ends it at once when it is told
-// so, and runs that trial again later.
+// TestOrders: a lane pauses and drains after its trial. When told to, it ends the trial at
+// once, and runs it again later.
 func TestOrders(t *testing.T) {
 	s := newLane(t, remember(4, 2))
 	s.play = func(input workflows.TrialInput) (trial.Verdict, error) {
@@ -354,7 +355,7 @@ func TestOrders(t *testing.T) {
 	require.Equal(t, "it is needed elsewhere", s.last().Why)
 }
 
-// TestPauseNow ends the running attempt, and no other one.
+// TestPauseNow: it ends the running attempt, and no other one.
 func TestPauseNow(t *testing.T) {
 	s := newLane(t, remember(2, 1))
 	s.hold = 24 * time.Hour
@@ -369,7 +370,7 @@ func TestPauseNow(t *testing.T) {
 	require.Less(t, s.env.Now().Sub(began), 3*time.Hour)
 }
 
-// TestQuarantineByOrder ends by an order only, and with force without a look.
+// TestQuarantineByOrder: it only ends by an order, and with force without a look.
 func TestQuarantineByOrder(t *testing.T) {
 	s := newLane(t, remember(2, 1))
 	s.play = func(input workflows.TrialInput) (trial.Verdict, error) {
@@ -386,7 +387,7 @@ func TestQuarantineByOrder(t *testing.T) {
 	require.Zero(t, s.count("Ready"))
 }
 
-// TestEnough ends a lane after its trial, when the dataset says that its results are
+// TestEnough: a lane ends after its trial when the dataset says that the results are
 // precise enough.
 func TestEnough(t *testing.T) {
 	s := newLane(t, remember(3, 1))
@@ -401,7 +402,7 @@ func TestEnough(t *testing.T) {
 	require.Len(t, s.memory.done, 1)
 }
 
-// TestCancelledLane gives its block back, and says so.
+// TestCancelledLane: it gives its block back, and reports that it was cancelled.
 func TestCancelledLane(t *testing.T) {
 	s := newLane(t, remember(3, 1))
 	s.play = func(input workflows.TrialInput) (trial.Verdict, error) {
@@ -426,8 +427,8 @@ func TestOrphan(t *testing.T) {
 	require.Empty(t, s.memory.held)
 }
 
-// TestNothingRunsBesideATrial: a lane that is started again waits until the trial that
-// it ran has ended.
+// TestNothingRunsBesideATrial: a lane that is started again waits until the trial that it
+// was running has ended.
 func TestNothingRunsBesideATrial(t *testing.T) {
 	s := newLane(t, remember(3, 1))
 	left := workflows.TrialID("test", 1)

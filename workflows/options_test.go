@@ -10,12 +10,11 @@ import (
 	"heliotrope/activities/pulse"
 )
 
-// TestStepsAreWaitedFor: a step that was cancelled may still make something, so
-// nothing is torn down before it has ended; and its worker may be gone, so the
-// wait has an end.
+// TestStepsAreWaitedFor: a cancelled step may still make something, so nothing is torn down
+// before it has ended. Its worker may be gone, so the wait is limited.
 func TestStepsAreWaitedFor(t *testing.T) {
-	// An activity heartbeats this often, and its line may be away for so long. Nobody
-	// waits for longer than a few minutes for what is gone.
+	// An activity heartbeats this often, and its connection may be away for this long.
+	// Nothing waits for more than a few minutes for an activity that is gone.
 	const away, most = 20 * time.Second, 3 * time.Minute
 	for name, test := range map[string]struct {
 		options workflow.ActivityOptions
@@ -31,7 +30,7 @@ func TestStepsAreWaitedFor(t *testing.T) {
 	}
 }
 
-// TestLastingSteps: a step that tells what it gets done has ten times as long as it is expected to take, beside
+// TestLastingSteps: a step that reports its progress may take ten times its expected duration, in addition to
 // the half hour of every step.
 func TestLastingSteps(t *testing.T) {
 	if limit := lasting(onTestbed("x"), 3*time.Hour).StartToCloseTimeout; limit != 30*time.Hour+30*time.Minute {

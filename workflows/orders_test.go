@@ -14,8 +14,8 @@ import (
 	"heliotrope/workflows"
 )
 
-// TestReleasedWhileLookedAt: whoever forces a release while the lane looks at its testbed
-// has it; that the look fails changes nothing.
+// TestReleasedWhileLookedAt: a release that is forced while the lane looks at its testbed
+// takes effect, even when the look fails.
 func TestReleasedWhileLookedAt(t *testing.T) {
 	s := newLane(t, remember(6, 2))
 	ran := 0
@@ -32,7 +32,8 @@ func TestReleasedWhileLookedAt(t *testing.T) {
 	require.NoError(t, s.run(t, laneInput()))
 }
 
-// TestOrderWhileTelling: an order that comes while the lane tells that it is paused is obeyed.
+// TestOrderWhileTelling: an order that comes while the lane reports that it is paused is
+// obeyed.
 func TestOrderWhileTelling(t *testing.T) {
 	m := remember(3, 1)
 	s := &laneStage{memory: m, play: func(workflows.TrialInput) (trial.Verdict, error) { return trial.Valid, nil }}
@@ -52,8 +53,8 @@ func TestOrderWhileTelling(t *testing.T) {
 	require.Len(t, m.done, 3)
 }
 
-// TestCancelledBeforeContinuingAsNew: a cancellation that comes while a lane waits for its
-// hooks, to continue as new, ends it: the next run would not know of it.
+// TestCancelledBeforeContinuingAsNew: when a cancellation comes while a lane waits for its
+// hooks before it continues as new, the lane ends: the next run would not know of it.
 func TestCancelledBeforeContinuingAsNew(t *testing.T) {
 	s := newLane(t, remember(5, 1))
 	s.env.OnActivity("Tell", anything, anything).After(30*time.Second).Return(struct{}{}, nil)
@@ -68,8 +69,8 @@ func TestCancelledBeforeContinuingAsNew(t *testing.T) {
 	require.True(t, temporal.IsCanceledError(err), "%v", err)
 }
 
-// TestIdleCampaignContinuesAsNew: a campaign of which no lane tells anything for days does
-// not grow its history without end.
+// TestIdleCampaignContinuesAsNew: the history of a campaign whose lanes report nothing for
+// days does not grow without end.
 func TestIdleCampaignContinuesAsNew(t *testing.T) {
 	s := newTold(t)
 	s.env.RegisterDelayedCallback(func() {
@@ -107,8 +108,8 @@ func TestPausedLaneLost(t *testing.T) {
 	require.Error(t, s.env.GetWorkflowError(), "the campaign is finished, with ten trials left")
 }
 
-// TestReleaseOfALostLane: a release that a lane did not live to obey is for the one that
-// takes its place.
+// TestReleaseOfALostLane: when a lane dies before it obeys a release, the lane that takes
+// its place obeys it.
 func TestReleaseOfALostLane(t *testing.T) {
 	s := lost(t, workflows.LaneReport{State: workflows.LaneQuarantined, Orders: 3, Quarantine: &workflows.Quarantine{By: "eva", Reason: "x"}},
 		workflows.Orders{Version: 4, Released: 1})
@@ -117,8 +118,8 @@ func TestReleaseOfALostLane(t *testing.T) {
 	require.False(t, state.Report.Quarantine != nil && state.Report.Released == 1, "quarantined by %s, and the release counts as carried out", state.Report.Quarantine.By)
 }
 
-// TestDrainWhileTheDatasetIsAway: what a drained lane could not give back, the campaign
-// gives to the others.
+// TestDrainWhileTheDatasetIsAway: a block that a drained lane could not give back is given
+// to the other lanes by the campaign.
 func TestDrainWhileTheDatasetIsAway(t *testing.T) {
 	m := remember(8, 4)
 	s := newSteered(t, m)
@@ -136,8 +137,8 @@ func TestDrainWhileTheDatasetIsAway(t *testing.T) {
 	require.Len(t, m.done, 8)
 }
 
-// TestCancelledBesideATrial: a cancelled lane ends only when the trial that an earlier one
-// left has ended: whoever cancels takes everything off the testbed next.
+// TestCancelledBesideATrial: a cancelled lane ends only when the trial that an earlier run
+// left has ended, because after a cancellation everything is removed from the testbed.
 func TestCancelledBesideATrial(t *testing.T) {
 	s := newLane(t, remember(3, 1))
 	left := workflows.TrialID("test", 1)

@@ -14,7 +14,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// TestRetain: the setup that the target has failed on is kept, and torn down after that.
+// TestRetain: a setup on which the target failed is kept, and torn down afterwards.
 func TestRetain(t *testing.T) {
 	s := newStage(t)
 	s.fail["Migrate"] = []error{fault.New(fault.TargetFailed, "did not converge")}
@@ -34,8 +34,8 @@ func TestRetain(t *testing.T) {
 	assert.Equal(t, time.Second, waited)
 }
 
-// TestRetainsNothingElse: neither a valid trial's nor an invalid one's, and nothing when
-// nobody asked for it.
+// TestRetainsNothingElse: setups of valid and of invalid trials are not kept, and no setup
+// is kept unless the campaign asks for it.
 func TestRetainsNothingElse(t *testing.T) {
 	s := newStage(t)
 	input := realInput()
@@ -52,7 +52,7 @@ func TestRetainsNothingElse(t *testing.T) {
 	assert.Zero(t, s.count("Retain"))
 }
 
-// TestCancelEndsRetaining: whoever cancels wants the hosts back now.
+// TestCancelEndsRetaining: a user who cancels wants the hosts back now.
 func TestCancelEndsRetaining(t *testing.T) {
 	s := newStage(t)
 	s.fail["Migrate"] = []error{fault.New(fault.TargetFailed, "did not converge")}

@@ -13,7 +13,7 @@ import (
 	"heliotrope/internal/fault"
 )
 
-// twoLanes is a campaign whose lanes a and b run.
+// twoLanes is a campaign with running lanes a and b.
 func twoLanes() stand {
 	return stand{campaign: "quick", state: "running", now: time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC), trials: 12, lanes: []laneStand{
 		{name: "a", report: LaneReport{State: LaneRunning}}, {name: "b", report: LaneReport{State: LaneRunning}}}}

@@ -17,7 +17,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// steered is a campaign whose updates are noted, and what came of them.
+// steered is a campaign, with its noted updates and their results.
 type steered struct {
 	*laneStage
 	noted   []activities.AmendInput
@@ -51,7 +51,7 @@ func newSteered(t *testing.T, m *memory) *steered {
 	return s
 }
 
-// update sends the campaign an update after some time.
+// update sends an update to the campaign after some time.
 func (s *steered) update(after time.Duration, name string, what activities.Steering) (id string) {
 	id = fmt.Sprint(name, " after ", after)
 	s.env.RegisterDelayedCallback(func() { s.env.UpdateWorkflow(name, id, s.callbacks(id), because(what)) }, after)
@@ -65,7 +65,7 @@ func because(what activities.Steering) activities.Steering {
 
 func (s *steered) callbacks(id string) *update { return &update{s, id} }
 
-// update is what came of one.
+// update is the result of an update.
 type update struct {
 	of *steered
 	id string
@@ -82,7 +82,7 @@ func (u *update) Complete(success any, err error) {
 	u.of.answers[u.id] = fmt.Sprint(success)
 }
 
-// lasting has each attempt from now on take as long.
+// lasting makes each attempt from now on last this long.
 func (s *steered) lasting(length time.Duration) {
 	s.hold = length
 	s.play = func(workflows.TrialInput) (trial.Verdict, error) {
@@ -91,7 +91,7 @@ func (s *steered) lasting(length time.Duration) {
 	}
 }
 
-// TestRefusedUpdate changes nothing: neither the dataset nor an order.
+// TestRefusedUpdate: it changes neither the dataset nor an order.
 func TestRefusedUpdate(t *testing.T) {
 	s := newSteered(t, remember(2, 2))
 	s.lasting(time.Hour)
@@ -109,7 +109,8 @@ func TestRefusedUpdate(t *testing.T) {
 	require.Zero(t, s.count("Amend"))
 }
 
-// TestImpossibleAmendment: what the dataset refuses is answered so, and no order follows.
+// TestImpossibleAmendment: when the dataset refuses an update, the answer says so, and no
+// order follows.
 func TestImpossibleAmendment(t *testing.T) {
 	s := newSteered(t, remember(2, 2))
 	s.lasting(time.Hour)
@@ -122,8 +123,8 @@ func TestImpossibleAmendment(t *testing.T) {
 	require.Equal(t, 1, s.count("Amend"), "it is not tried again")
 }
 
-// TestPauseAfterTrial: the trial that runs goes on, no other is begun until resume, and
-// both are noted before they are carried out.
+// TestPauseAfterTrial: the running trial goes on, no other one is begun until resume, and
+// both updates are noted before they are carried out.
 func TestPauseAfterTrial(t *testing.T) {
 	m := remember(4, 4)
 	s := newSteered(t, m)
@@ -148,8 +149,8 @@ func TestPauseAfterTrial(t *testing.T) {
 	require.WithinDuration(t, began.Add(90*time.Minute), first.At, time.Second)
 }
 
-// TestAskedToPauseNow: the attempt that runs is ended, its trial is not done, and it is run
-// after resume; that says nothing of the testbed.
+// TestAskedToPauseNow: the running attempt is ended, its trial is not done, and is run
+// after resume; that says nothing about the testbed.
 func TestAskedToPauseNow(t *testing.T) {
 	m := remember(2, 2)
 	s := newSteered(t, m)
@@ -170,7 +171,7 @@ func TestAskedToPauseNow(t *testing.T) {
 	require.WithinDuration(t, began.Add(5*time.Hour), s.env.Now(), time.Minute)
 }
 
-// TestRepeat: more trials are run, also by lanes that had nothing left.
+// TestRepeat: more trials are run, including by lanes that had nothing left.
 func TestRepeat(t *testing.T) {
 	m := remember(2, 2)
 	s := newSteered(t, m)
@@ -191,7 +192,7 @@ func TestRepeat(t *testing.T) {
 	require.NotEmpty(t, m.ran["lab-2"])
 }
 
-// TestRepeatAtTheEnd: what is added while the last trial is being counted is run.
+// TestRepeatAtTheEnd: trials that are added while the last trial is being counted are run.
 func TestRepeatAtTheEnd(t *testing.T) {
 	m := remember(1, 1)
 	s := newSteered(t, m)
@@ -209,8 +210,8 @@ func TestRepeatAtTheEnd(t *testing.T) {
 	require.Equal(t, 3, result.Progress.Verdicts[trial.Valid])
 }
 
-// TestQuarantineByHand: another lane runs everything, and release, after a look at the
-// testbed, brings the lane back.
+// TestQuarantineByHand: another lane runs everything, and after release, and a look at the
+// testbed, the lane runs trials again.
 func TestQuarantineByHand(t *testing.T) {
 	m := remember(12, 6)
 	s := newSteered(t, m)
@@ -229,7 +230,7 @@ func TestQuarantineByHand(t *testing.T) {
 	require.Greater(t, len(m.ran["lab-2"]), 1)
 }
 
-// TestAskedToDrain ends a lane; resume brings it back.
+// TestAskedToDrain: it ends a lane, and resume brings the lane back.
 func TestAskedToDrain(t *testing.T) {
 	m := remember(12, 6)
 	s := newSteered(t, m)
@@ -285,8 +286,8 @@ func TestStopRule(t *testing.T) {
 	require.Equal(t, rule, rules[1])
 }
 
-// TestSteerALane: a lane takes updates of its own, which its campaign carries out: it
-// alone gives orders.
+// TestSteerALane: a lane takes updates of its own, and its campaign, which alone gives
+// orders, carries them out.
 func TestSteerALane(t *testing.T) {
 	m := remember(8, 8)
 	s := newSteered(t, m)
@@ -315,7 +316,7 @@ func TestSteerALane(t *testing.T) {
 }
 
 // TestSteerOverContinueAsNew: a campaign does not continue as new in the middle of an
-// update, and what was ordered is carried on.
+// update, and orders are carried over.
 func TestSteerOverContinueAsNew(t *testing.T) {
 	s := newTold(t)
 	noted := 0
@@ -357,9 +358,9 @@ func TestSteerOverContinueAsNew(t *testing.T) {
 	require.Contains(t, wire.Reason(of.errs[id]), "lane lab-2 is paused already", "the next run knows it")
 }
 
-// TestBeginsAsItWasTold: a campaign that begins anew on its folder gives its lanes what
-// people had told them: one is paused, one drained, one in quarantine, and each goes on
-// when it is told so.
+// TestBeginsAsItWasTold: a campaign that begins again on its folder gives its lanes the
+// orders that people had given them: one is paused, one drained, one in quarantine, and
+// each goes on when it is told to.
 func TestBeginsAsItWasTold(t *testing.T) {
 	m := remember(12, 6)
 	s := newSteered(t, m)
@@ -387,7 +388,7 @@ func TestBeginsAsItWasTold(t *testing.T) {
 	require.Len(t, m.ran, 3)
 }
 
-// TestKeepsItsReason: what is changed beside a pause does not change why the lane is paused.
+// TestKeepsItsReason: another order during a pause does not change the reason for the pause.
 func TestKeepsItsReason(t *testing.T) {
 	s := newSteered(t, remember(2, 2))
 	s.lasting(time.Hour)

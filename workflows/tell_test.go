@@ -15,7 +15,7 @@ import (
 	"heliotrope/workflows"
 )
 
-// kinds are the events that were told, in order.
+// kinds are the events that hooks were told of, in order.
 func (s *stage) kinds() []hooks.Kind {
 	var kinds []hooks.Kind
 	for _, event := range s.told {
@@ -24,8 +24,8 @@ func (s *stage) kinds() []hooks.Kind {
 	return kinds
 }
 
-// TestLaneTells: an attempt that fails is told, and a quarantine; one that is valid
-// is not.
+// TestLaneTells: hooks are told of a failed attempt and of a quarantine, but not of a valid
+// attempt.
 func TestLaneTells(t *testing.T) {
 	s := newLane(t, remember(4, 1))
 	s.play = func(input workflows.TrialInput) (trial.Verdict, error) {
@@ -41,7 +41,7 @@ func TestLaneTells(t *testing.T) {
 	}
 	require.NoError(t, s.run(t, laneInput()))
 	require.Equal(t, []hooks.Kind{hooks.TrialFailed, hooks.TrialFailed}, s.kinds())
-	// Whoever is told is told beside what goes on, and two of them in any order.
+	// Hooks are told in the background, so two events may come in any order.
 	slices.SortFunc(s.told, func(a, b hooks.Event) int { return cmp.Compare(a.Trial, b.Trial) })
 	require.False(t, s.told[0].When.IsZero())
 	s.told[0].When, s.told[1].When = time.Time{}, time.Time{}
@@ -79,8 +79,8 @@ func count(kinds []hooks.Kind, kind hooks.Kind) (number int) {
 	return number
 }
 
-// TestCampaignTellsOfItsEnd: also of a cancellation and a failure, and when nobody
-// can be told it ends none the less.
+// TestCampaignTellsOfItsEnd: hooks are told of any end, including a cancellation and a
+// failure; when that is not possible, the campaign ends nevertheless.
 func TestCampaignTellsOfItsEnd(t *testing.T) {
 	s := newCampaign(t, remember(3, 1))
 	s.campaign(t, campaignInput(1))

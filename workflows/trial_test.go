@@ -42,7 +42,7 @@ import (
 type stage struct {
 	env *testsuite.TestWorkflowEnvironment
 
-	mu    sync.Mutex // activities run side by side
+	mu    sync.Mutex // activities run at the same time
 	calls []string
 	fail  map[string][]error // by activity: what its next calls return
 	rows  []activities.Known // what Conclude was given
@@ -57,7 +57,7 @@ func newStage(t *testing.T) *stage {
 	return newStageOf(t, workflows.RunLane, workflows.Trial)
 }
 
-// newStageOf has other workflows in the places of a lane and a trial.
+// newStageOf uses other workflows in place of a lane and a trial.
 func newStageOf(t *testing.T, ofLane, ofTrial any) *stage {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
@@ -111,7 +111,7 @@ func newStageOf(t *testing.T, ofLane, ofTrial any) *stage {
 	return s
 }
 
-// stub registers an activity that returns what play does, unless it is to fail.
+// stub registers an activity that returns what play returns, unless it is set to fail.
 func stub[I, O any](s *stage, name string, play func(I) (O, error)) {
 	s.env.RegisterActivityWithOptions(func(_ context.Context, input I) (O, error) {
 		if err := s.call(name); err != nil {
@@ -144,8 +144,8 @@ func (s *stage) call(name string) error {
 	return nil
 }
 
-// called are the calls until now: what goes on is called beside the workflow, and
-// may be even when that has ended.
+// called are the calls until now. Activities that go on are called concurrently with the
+// workflow, possibly even after it has ended.
 func (s *stage) called() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,7 +264,7 @@ func TestTeardownGoesOn(t *testing.T) {
 }
 
 // TestRowBeforeTeardown: what was measured is in the dataset, whatever becomes of the
-// hosts; and that they could not be torn down is, too.
+// hosts, and so is the fact that they could not be torn down.
 func TestRowBeforeTeardown(t *testing.T) {
 	s := newStage(t)
 	s.fail["Teardown"] = []error{fault.New(fault.BadInput, "host-b does not answer for 7 days")}
@@ -276,7 +276,7 @@ func TestRowBeforeTeardown(t *testing.T) {
 	assert.Contains(t, s.torn[0].Problem, "host-b does not answer")
 }
 
-// TestTornDownWithoutARow: a row that cannot be written leaves nothing on the hosts.
+// TestTornDownWithoutARow: when the row cannot be written, the hosts are still torn down.
 func TestTornDownWithoutARow(t *testing.T) {
 	s := newStage(t)
 	s.fail["Conclude"] = []error{fault.New(fault.BadInput, "another dataset")}
@@ -313,7 +313,7 @@ func waiting[I, O any](ctx context.Context, _ I) (O, error) {
 	return none, ctx.Err()
 }
 
-// TestWaitingForTheTestbed is no part of the attempt's time.
+// TestWaitingForTheTestbed: the wait is not part of the attempt's time.
 func TestWaitingForTheTestbed(t *testing.T) {
 	s := newStage(t)
 	input := realInput()
@@ -327,7 +327,8 @@ func TestWaitingForTheTestbed(t *testing.T) {
 	}
 }
 
-// TestOnlyTestbedsOfTheLabAreRaised: before anything else is done with them.
+// TestOnlyTestbedsOfTheLabAreRaised: they are started before anything else is done with
+// them.
 func TestOnlyTestbedsOfTheLabAreRaised(t *testing.T) {
 	for kind, want := range map[inventory.Kind]string{inventory.Emulated: "Raise", inventory.VCenterSimulator: "Raise",
 		inventory.Hardware: "Install", inventory.Simulated: "Sweep"} {
@@ -348,7 +349,7 @@ func TestOnlyTestbedsOfTheLabAreRaised(t *testing.T) {
 	}
 }
 
-// machines are those of a testbed, with workers or without.
+// machines are the machines of a testbed, with workers or without.
 func machines(workers bool) []trial.Machine {
 	return []trial.Machine{
 		{Name: "host-a", Site: "a", Shell: true, Worker: workers, Witness: true, Clock: true},
@@ -386,7 +387,7 @@ func TestWorkersAndRecordings(t *testing.T) {
 	}
 }
 
-// inputs runs a trial and returns what each kind of step is told.
+// inputs runs a trial and returns the input of each kind of step.
 func inputs(t *testing.T, workers bool, change func(*stage)) map[string]string {
 	t.Helper()
 	input := realInput()
@@ -405,7 +406,7 @@ func inputs(t *testing.T, workers bool, change func(*stage)) map[string]string {
 	return told
 }
 
-// TestStepsAreToldWhatTheyUse: what a step is told is in the trial's history, which is in
+// TestStepsAreToldWhatTheyUse: inputs of steps are part of the trial's history, which is in
 // the server's database for 90 days.
 func TestStepsAreToldWhatTheyUse(t *testing.T) {
 	const access, timeline, inventory = `"access"`, `"timeline"`, `"inventory"`
@@ -417,7 +418,7 @@ func TestStepsAreToldWhatTheyUse(t *testing.T) {
 		{true, []string{access, timeline, inventory}, nil, []string{"Provision", "Migrate", "Look", "Collect", "Conclude"}},
 		{true, []string{inventory}, []string{access, timeline}, []string{"Install", "Sweep", "Link", "Certify", "FollowClocks", "Verify", "Teardown", "TornDown"}},
 		{true, nil, []string{access, timeline, inventory}, []string{"Shape", "HoldWAN", "StartWitness", "FollowWitness", "StartLoad", "FollowLoad", "AwaitSteady"}},
-		// Over SSH the controller finds what records by all of it.
+		// Over SSH the controller needs all of it to find the recording.
 		{false, []string{access, timeline, inventory}, nil, []string{"Shape", "HoldWAN", "StartWitness", "FollowWitness", "StartLoad", "FollowLoad", "AwaitSteady"}},
 	} {
 		told := inputs(t, test.workers, func(*stage) {})
@@ -436,7 +437,8 @@ func TestStepsAreToldWhatTheyUse(t *testing.T) {
 	}
 }
 
-// TestWhoFollowsIsToldWhereThatIs: what records is told to who starts it, once.
+// TestWhoFollowsIsToldWhereThatIs: only the step that starts a recording gets its whole
+// configuration, once.
 func TestWhoFollowsIsToldWhereThatIs(t *testing.T) {
 	own, fio := campaign.AccessSpec{Engine: spec.EngineOwn}, campaign.AccessSpec{Engine: spec.EngineFio}
 	for _, test := range []struct {
@@ -466,8 +468,8 @@ func TestWhoFollowsIsToldWhereThatIs(t *testing.T) {
 	}
 }
 
-// TestAttributesOfATrial: where a trial is, is shown while it lasts; with local steps the
-// server hears of it at its end alone.
+// TestAttributesOfATrial: the server shows where a trial is while it runs; with local steps
+// the server only hears of it at the end.
 func TestAttributesOfATrial(t *testing.T) {
 	for kind, want := range map[inventory.Kind]int{inventory.Simulated: 1, inventory.Emulated: len(trial.Phases) + 1} {
 		s, changes := newStage(t), 0
@@ -481,8 +483,8 @@ func TestAttributesOfATrial(t *testing.T) {
 	}
 }
 
-// TestActivitiesAtOnce: the controller keeps places for so many activities of each lane;
-// a trial that needs more would have a teardown wait for other trials.
+// TestActivitiesAtOnce: the controller keeps places for that many activities of each lane;
+// a trial that needed more would make a teardown wait for other trials.
 func TestActivitiesAtOnce(t *testing.T) {
 	const controller = "heliotrope.1234"
 	for _, workers := range []bool{false, true} { // what is on a machine's own queue needs no place here
@@ -518,8 +520,8 @@ func TestActivitiesAtOnce(t *testing.T) {
 	}
 }
 
-// TestQueues: everything that a controller begins is for its own queue, or for one
-// whose name begins with its, so that two controllers of one server share nothing.
+// TestQueues: everything that a controller begins is for its own queue, or for a queue
+// whose name begins with its own, so that two controllers on one server share nothing.
 func TestQueues(t *testing.T) {
 	const controller = "heliotrope.1234"
 	s := newStage(t)
@@ -546,7 +548,7 @@ func TestQueues(t *testing.T) {
 	}
 }
 
-// TestNothingFollowsTheGuestWhenItsDiskIsVerified: it may be switched off for that.
+// TestNothingFollowsTheGuestWhenItsDiskIsVerified: the guest may be switched off for that.
 func TestNothingFollowsTheGuestWhenItsDiskIsVerified(t *testing.T) {
 	s := newStage(t)
 	running := map[string]string{} // by ID
@@ -580,9 +582,9 @@ func TestNothingFollowsTheGuestWhenItsDiskIsVerified(t *testing.T) {
 	}
 }
 
-// TestFollowersEndBeforeTheirWorkers: a worker on a host is stopped when what it runs has
-// ended. One that is stopped before takes the answer to a cancellation with it, and the
-// trial's end waits for a heartbeat time-out.
+// TestFollowersEndBeforeTheirWorkers: a worker on a host is stopped only when what it runs
+// has ended. If it is stopped earlier, nobody answers a cancellation, and the trial's end
+// waits for a heartbeat time-out.
 func TestFollowersEndBeforeTheirWorkers(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
 		s := newStage(t)
@@ -604,8 +606,8 @@ func TestFollowersEndBeforeTheirWorkers(t *testing.T) {
 	}
 }
 
-// TestHostsWithoutAShell: nothing is started or followed on them, and the helpers at
-// the sites have witnesses in their place.
+// TestHostsWithoutAShell: nothing is started or followed on them, and the helpers at the
+// sites have witnesses instead.
 func TestHostsWithoutAShell(t *testing.T) {
 	s := newStage(t)
 	var watched []string
@@ -636,7 +638,7 @@ func TestHostsWithoutAShell(t *testing.T) {
 	}
 }
 
-// TestControls: a trial without a migration, and one with a pause in its place.
+// TestControls: a trial without a migration, and one with a pause instead.
 func TestControls(t *testing.T) {
 	for control, want := range map[string][2]int{campaign.ControlNone: {0, 0}, campaign.ControlPause: {0, 1}, campaign.ControlLAN: {1, 0}} {
 		s := newStage(t)
@@ -651,8 +653,8 @@ func TestControls(t *testing.T) {
 	}
 }
 
-// TestEvidence: a failure leaves its evidence, before the teardown takes it
-// away, and what that shows counts more than what ended the attempt.
+// TestEvidence: a failure leaves its evidence before the teardown removes it, and what the
+// evidence shows counts more than what ended the attempt.
 func TestEvidence(t *testing.T) {
 	s := newStage(t)
 	s.fail["Migrate"] = []error{fault.Because(fault.Invalid, cause.LoadDied, errors.New("fio was killed"))}
@@ -682,7 +684,7 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
-// TestLostWrite is the gravest result there is.
+// TestLostWrite: a lost write is the gravest result.
 func TestLostWrite(t *testing.T) {
 	s := newStage(t)
 	s.env.OnActivity("Verify", anything, anything).Return(activities.Verified{Ledger: []ledger.Report{
@@ -694,8 +696,8 @@ func TestLostWrite(t *testing.T) {
 	}
 }
 
-// TestWANChanged: what was measured on another path is no measurement, and no
-// result either when the target has failed on it.
+// TestWANChanged: a measurement on another path is not valid, and a failure of the target
+// on it is no result either.
 func TestWANChanged(t *testing.T) {
 	changed := fault.Because(fault.Invalid, cause.WANChanged, errors.New("the path was changed by somebody: delay 2ms instead of 40ms"))
 	failed := fault.Because(fault.TargetFailed, cause.MigrationFailed, errors.New("did not converge"))
@@ -725,7 +727,7 @@ func TestWANChanged(t *testing.T) {
 	}
 }
 
-// TestLoadEndsByItself: a measurement with a hole is no measurement.
+// TestLoadEndsByItself: a measurement with a hole is not valid.
 func TestLoadEndsByItself(t *testing.T) {
 	s := newStage(t)
 	input := realInput()
@@ -778,8 +780,8 @@ func TestAttemptLimit(t *testing.T) {
 	}
 }
 
-// TestNothingRunsBesideTheTeardown: when what must go on has ended, the step
-// that runs is cancelled before the testbed is torn down.
+// TestNothingRunsBesideTheTeardown: when an activity that must go on has ended, the running
+// step is cancelled before the testbed is torn down.
 func TestNothingRunsBesideTheTeardown(t *testing.T) {
 	s := newStage(t)
 	input := realInput()
@@ -805,9 +807,9 @@ func TestNothingRunsBesideTheTeardown(t *testing.T) {
 	}
 }
 
-// TestWhatDoesNotComeBack: a guest that hangs after its migration and a disk that
-// stays away are results, whatever ended the phase, and nothing is asked of a guest
-// that hangs.
+// TestWhatDoesNotComeBack: a guest that hangs after its migration, and a disk that stays
+// away, are results, whatever ended the phase; a guest that hangs is not asked for
+// anything.
 func TestWhatDoesNotComeBack(t *testing.T) {
 	died := fault.Because(fault.Invalid, cause.LoadDied, errors.New("guest: what recorded ended by itself"))
 	hung := activities.Looked{Verdict: trial.TargetFailed, Cause: cause.GuestHung, Reason: "nothing was heard of the guest for 31s"}
@@ -858,8 +860,8 @@ func TestWhatDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// TestGuestThatIsGone: what is followed in the guest ends phase after early, and why
-// is found by looking.
+// TestGuestThatIsGone: the end of an activity that follows the guest ends phase after
+// early, and Look finds the reason.
 func TestGuestThatIsGone(t *testing.T) {
 	s := newStage(t)
 	s.looked = activities.Looked{Verdict: trial.TargetFailed, Cause: cause.GuestHung, Reason: "nothing was heard of the guest for 31s"}
@@ -880,7 +882,7 @@ func TestGuestThatIsGone(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotLookedAt: without a migration nothing can fail to come back.
+// TestWhatIsNotLookedAt: without a migration there is nothing to come back from.
 func TestWhatIsNotLookedAt(t *testing.T) {
 	s := newStage(t)
 	input := trialInput(inventory.Simulated)
@@ -890,8 +892,8 @@ func TestWhatIsNotLookedAt(t *testing.T) {
 	}
 }
 
-// TestSplitBrainIsTold: what the storage shows names the failure, and the ledger is
-// read from the copies although, and because, the target has failed.
+// TestSplitBrainIsTold: what the storage shows names the failure, and the ledger is read
+// from the copies even though the target has failed, and because it has.
 func TestSplitBrainIsTold(t *testing.T) {
 	s := newStage(t)
 	s.fail["Migrate"] = []error{fault.Because(fault.TargetFailed, cause.StorageFailed, errors.New("held open by someone"))}
@@ -910,8 +912,8 @@ func TestSplitBrainIsTold(t *testing.T) {
 	}
 }
 
-// TestResultStandsWhenTheAttemptIsLate: a disk that does not come back may not be read
-// either, up to the attempt's limit.
+// TestResultStandsWhenTheAttemptIsLate: reading a disk that does not come back may take up
+// to the attempt's limit.
 func TestResultStandsWhenTheAttemptIsLate(t *testing.T) {
 	s := newStage(t)
 	s.looked = activities.Looked{Verdict: trial.TargetFailed, Cause: cause.NoRecovery, Reason: "no I/O has completed for 31s"}
