@@ -33,7 +33,7 @@ type runs struct {
 	used time.Time
 }
 
-// A controller keeps the runs of at least so many workflows, and of more when they were
+// A controller keeps the runs of at least mostRuns workflows, and of more when they were
 // used within keepRuns.
 const (
 	mostRuns = 4096

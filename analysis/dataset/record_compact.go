@@ -78,7 +78,7 @@ func (r *Record) Compact(ctx context.Context, version string) (Compacted, error)
 }
 
 // reread reads the folder again after some of its files were set aside: trials whose rows
-// they had may have to be run again. It also notes anew how many trials never ran.
+// they had may have to be run again. It also notes again how many trials never ran.
 func (r *Record) reread() error {
 	r.mu.Lock()
 	r.stamp = stamp{}

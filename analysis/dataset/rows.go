@@ -60,7 +60,7 @@ type Counter struct {
 	Host   string // a host of the inventory
 	Device string // cpu, or a block device's or network interface's role: wan, guest-disk, ...
 	Name   string // see the data dictionary: it gives the unit
-	Value  int64  // as read: counters grow, and start again at 0 when their device is made anew
+	Value  int64  // as read: counters grow, and start again at 0 when their device is made again
 }
 
 // Event is something that happened: a row of table events.

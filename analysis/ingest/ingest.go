@@ -258,9 +258,9 @@ func (r *run) forgetUnfinished(sources []Source) error {
 	return nil
 }
 
-// begin notes that a file with so many attempts is on its way into the dataset. A file that was there
+// begin notes that a file with this number of attempts is on its way into the dataset. A file that was there
 // with other content keeps its attempts and may get further ones. A file that now has fewer attempts
-// is unreadable: its old attempts would stay beside the new ones.
+// is unreadable: its old attempts would stay next to the new ones.
 func (r *run) begin(source Source, attempts int) (Ingested, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -150,7 +150,8 @@ func (s Summary) failures() []string {
 	return lines
 }
 
-// text formats a spread over a cell with so many trials that could have the value.
+// text formats a spread over a cell; valid is the number of trials that could have the
+// value.
 func (s Spread) text(valid int) string {
 	text := ""
 	switch s.N {

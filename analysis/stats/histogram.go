@@ -125,7 +125,7 @@ func (h *Histogram) Mean() float64 { return float64(h.SumNs) / float64(h.Count) 
 
 // Percentile is a percentile of the response times by nearest rank, within 0.1 %; 990 is
 // the 99th percentile. It is the middle of the bucket of the smallest response time that at
-// least so many thousandths of all do not exceed. For response times from AddCounts it is
+// least perMille thousandths of all do not exceed. For response times from AddCounts it is
 // within 0.4 %. At the last rank it is exactly the maximum.
 func (h *Histogram) Percentile(perMille int64) int64 {
 	rank := max((h.Count*perMille+999)/1000, 1)

@@ -156,7 +156,7 @@ func normal(value, mean, variance float64) Test {
 }
 
 // FewestPairs is the smallest number of pairs with which SignedRank can find anything in a
-// family of so many comparisons (see Holm): 2·2^-n · family must be at most alpha.
+// family of that many comparisons (see Holm): 2·2^-n · family must be at most alpha.
 func FewestPairs(family int, alpha float64) int {
 	return int(math.Ceil(math.Log2(2*float64(max(family, 1))/alpha) - 1e-12))
 }

@@ -22,7 +22,7 @@ const (
 	heapEvery = 5 * time.Second
 )
 
-// gcPercent is the value for debug.SetGCPercent when so many bytes are in use. The heap is
+// gcPercent is the value for debug.SetGCPercent when inUse bytes are in use. The heap is
 // collected when it has doubled, as by default, or when it reaches leastHeapBytes,
 // whichever is later, but never above looseGCPercent.
 func gcPercent(inUse uint64) int {
