@@ -20,6 +20,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
 	"heliotrope/internal/cause"
+	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/load"
 	"heliotrope/internal/load/engine"
@@ -358,6 +359,44 @@ func (a *account) loadProblem(result engine.Result, unread error) error {
 	}
 	if result.IOs != a.logged.IOs {
 		return fmt.Errorf("the load's log has %d I/Os, but its engine counted %d", a.logged.IOs, result.IOs)
+	}
+	return nil
+}
+
+// TornDownInput says how an attempt's hosts were left.
+type TornDownInput struct {
+	Target
+	Began    time.Time `json:"began"`
+	TornDown TornDown  `json:"torn_down"`
+	Problem  string    `json:"problem,omitempty"` // why they could not be torn down
+}
+
+// TornDown writes how an attempt's hosts were left, once. After that nothing on the
+// controller needs to remember it.
+func (c *Collector) TornDown(ctx context.Context, input TornDownInput) error {
+	return wire.ToTemporal(c.tornDown(ctx, input))
+}
+
+func (c *Collector) tornDown(ctx context.Context, input TornDownInput) error {
+	record, err := c.Records.Open(ctx, input.Target)
+	if err != nil {
+		return err
+	}
+	before := input.WorkFolder() + beforeSuffix
+	if _, err := os.Lstat(before); errors.Is(err, fs.ErrNotExist) {
+		return nil // it is written
+	}
+	torn := input.TornDown
+	row := dataset.Teardown{Trial: input.Ref.Key(), BeganTsNs: input.Began.UnixNano(), EndedTsNs: torn.Now.UnixNano(),
+		LeftoversText: strings.Join(torn.Leftovers, "\n"), OthersChanged: strings.Join(torn.OthersChanged, "\n"), Problem: input.Problem}
+	if torn.Compared {
+		row.Leftovers = pointer(int32(len(torn.Leftovers))) //nolint:gosec // at most maxLeftovers
+	}
+	if err := record.TornDown(ctx, row); err != nil {
+		return err
+	}
+	if err := os.Remove(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

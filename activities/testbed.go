@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -21,7 +20,6 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
-	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/ledger"
 	"heliotrope/internal/poll"
@@ -495,44 +493,6 @@ func (t *Testbed) Teardown(ctx context.Context, target Target) (TornDown, error)
 		return nil
 	}))
 	return torn, err
-}
-
-// TornDownInput says how an attempt's hosts were left.
-type TornDownInput struct {
-	Target
-	Began    time.Time `json:"began"`
-	TornDown TornDown  `json:"torn_down"`
-	Problem  string    `json:"problem,omitempty"` // why they could not be torn down
-}
-
-// TornDown writes how an attempt's hosts were left, once. After that nothing on the
-// controller needs to remember it.
-func (c *Collector) TornDown(ctx context.Context, input TornDownInput) error {
-	return wire.ToTemporal(c.tornDown(ctx, input))
-}
-
-func (c *Collector) tornDown(ctx context.Context, input TornDownInput) error {
-	record, err := c.Records.Open(ctx, input.Target)
-	if err != nil {
-		return err
-	}
-	before := input.WorkFolder() + beforeSuffix
-	if _, err := os.Lstat(before); errors.Is(err, fs.ErrNotExist) {
-		return nil // it is written
-	}
-	torn := input.TornDown
-	row := dataset.Teardown{Trial: input.Ref.Key(), BeganTsNs: input.Began.UnixNano(), EndedTsNs: torn.Now.UnixNano(),
-		LeftoversText: strings.Join(torn.Leftovers, "\n"), OthersChanged: strings.Join(torn.OthersChanged, "\n"), Problem: input.Problem}
-	if torn.Compared {
-		row.Leftovers = pointer(int32(len(torn.Leftovers))) //nolint:gosec // at most maxLeftovers
-	}
-	if err := record.TornDown(ctx, row); err != nil {
-		return err
-	}
-	if err := os.Remove(before); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // cut keeps at most maxLeftovers lines, and says how many more there are.
