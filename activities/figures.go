@@ -5,7 +5,7 @@ import (
 	"strconv"
 
 	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/campaign"
 )
 
@@ -47,9 +47,9 @@ type Median struct {
 const maxMedians = 50
 
 // mediansOf are the medians of the first cells of a summary.
-func mediansOf(summary *report.Summary) []Median {
+func mediansOf(of *summary.Summary) []Median {
 	var medians []Median
-	for _, cell := range summary.Cells[:min(maxMedians, len(summary.Cells))] {
+	for _, cell := range of.Cells[:min(maxMedians, len(of.Cells))] {
 		name := cell.ID
 		if cell.Direction == campaign.Return {
 			name += ", back"
@@ -60,7 +60,7 @@ func mediansOf(summary *report.Summary) []Median {
 	return medians
 }
 
-func medianText(s report.Spread) string {
+func medianText(s summary.Spread) string {
 	switch {
 	case s.N == 0:
 		return "–"

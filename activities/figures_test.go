@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/campaign"
 )
 
@@ -18,10 +18,10 @@ func TestFigures(t *testing.T) {
 }
 
 func TestMedians(t *testing.T) {
-	cells := make([]report.Cell, maxMedians+1)
-	cells[0] = report.Cell{ID: "a-cell", Direction: campaign.Return, BlackoutMs: report.Spread{N: 3, Median: 111.4},
-		MaxResponseMs: report.Spread{N: 3, Infinite: 2, Median: math.Inf(1)}}
-	medians := mediansOf(&report.Summary{Cells: cells})
+	cells := make([]summary.Cell, maxMedians+1)
+	cells[0] = summary.Cell{ID: "a-cell", Direction: campaign.Return, BlackoutMs: summary.Spread{N: 3, Median: 111.4},
+		MaxResponseMs: summary.Spread{N: 3, Infinite: 2, Median: math.Inf(1)}}
+	medians := mediansOf(&summary.Summary{Cells: cells})
 	require.Len(t, medians, maxMedians)
 	require.Equal(t, Median{Cell: "a-cell, back", Results: 3, Blackout: "111", MaxResponse: "∞", Recovery: "–"}, medians[0])
 }

@@ -9,7 +9,7 @@ import (
 
 	"heliotrope/activities/pulse"
 	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/inventory"
 )
 
@@ -89,17 +89,17 @@ func (c *Collector) summarise(ctx context.Context, input SummariseInput) (Summar
 			summarised.Problems = append(summarised.Problems, problem.String())
 		}
 	}
-	summary, err := report.WriteSummary(folder)
+	written, err := summary.WriteSummary(folder)
 	if err != nil {
 		return Summarised{}, fmt.Errorf("write the summary: %w", err)
 	}
-	failed := summary.FailedControls()
+	failed := written.FailedControls()
 	for _, control := range failed {
 		activity.GetLogger(ctx).Warn("a control failed", "control", control)
 	}
 	if input.State != "" && input.State != dataset.StateRunning {
 		c.Records.letGo(record) // it takes some kB for each trial
 	}
-	summarised.Controls, summarised.Medians = failed[:min(maxProblems, len(failed))], mediansOf(&summary)
+	summarised.Controls, summarised.Medians = failed[:min(maxProblems, len(failed))], mediansOf(&written)
 	return summarised, nil
 }

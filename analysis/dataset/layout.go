@@ -17,7 +17,7 @@ const (
 	manifestFile  = "manifest.json"
 	segmentFolder = "segments" // of attempts whose rows are not in attempts.parquet yet
 
-	// SummaryFile is the report's name in a campaign's folder.
+	// SummaryFile is the summary's name in a campaign's folder.
 	SummaryFile = "summary.md"
 )
 

@@ -12,7 +12,7 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // Series is a storage system's medians at several round trips.
@@ -47,12 +47,12 @@ var seriesStyles = []struct {
 func OverDistance(id, title, what string, series []Series) Figure {
 	f := Figure{ID: id, Title: Title{title, what}, width: wide, height: tall}
 	var names []string
-	f.Table = report.Table{Title: f.Title.What, Header: []string{"storage", "round trip ms", "migrations", "median", "from", "to"}}
+	f.Table = summary.Table{Title: f.Title.What, Header: []string{"storage", "round trip ms", "migrations", "median", "from", "to"}}
 	low, high, longest, infinite := math.Inf(1), math.Inf(-1), 0.0, false
 	for _, of := range series {
 		names = append(names, of.Name)
 		for _, point := range of.Points {
-			f.Table.Rows = append(f.Table.Rows, []string{of.Name, report.Number(point.RTTMs), strconv.Itoa(point.Migrations), report.Number(point.Value), report.Number(point.Low), report.Number(point.High)})
+			f.Table.Rows = append(f.Table.Rows, []string{of.Name, summary.Number(point.RTTMs), strconv.Itoa(point.Migrations), summary.Number(point.Value), summary.Number(point.Low), summary.Number(point.High)})
 			longest, infinite = max(longest, point.RTTMs), infinite || math.IsInf(point.Value, 1)
 			for _, value := range []float64{point.Value, point.Low, point.High} {
 				if value > 0 && !math.IsInf(value, 1) { // leaves out NaN, too

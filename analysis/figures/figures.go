@@ -29,7 +29,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // Figure is a drawing with the table of its numbers.
@@ -37,7 +37,7 @@ type Figure struct {
 	ID          string // of its element: letters, digits and hyphens, unique in a page
 	Title       Title
 	Description string // what it shows, for people who cannot see it
-	Table       report.Table
+	Table       summary.Table
 
 	plot          *plot.Plot
 	width, height vg.Length

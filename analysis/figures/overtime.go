@@ -9,7 +9,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // OverTime is the values of some lines in bins of equal length, from 0 on.
@@ -33,7 +33,7 @@ const overRows = 24
 func (o OverTime) Response(id string, title Title) Figure {
 	f := Figure{ID: id, Title: title, width: wide, height: tall}
 	f.Description = fmt.Sprintf("The median response time of the I/Os that completed in each %s s, as a thick line, and the longest of them, as a thin one; %s. "+
-		"The axis of response times is logarithmic. A gap is time in which no I/O completed.", report.Number(o.BinS), o.kinds())
+		"The axis of response times is logarithmic. A gap is time in which no I/O completed.", summary.Number(o.BinS), o.kinds())
 	p := newPlot(f.Title, "seconds from the log's beginning", "response time, ms: median and longest")
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, line := range o.Lines {
@@ -53,7 +53,7 @@ func (o OverTime) Response(id string, title Title) Figure {
 // "1/s".
 func (o OverTime) Rate(id string, title Title, unit string) Figure {
 	f := Figure{ID: id, Title: title, width: wide, height: short}
-	f.Description = fmt.Sprintf("The mean rate in each %s s, in %s; %s.", report.Number(o.BinS), unit, o.kinds())
+	f.Description = fmt.Sprintf("The mean rate in each %s s, in %s; %s.", summary.Number(o.BinS), unit, o.kinds())
 	p := newPlot(f.Title, "seconds from the log's beginning", unit)
 	p.Y.Min, p.Y.Max = 0, 0
 	for _, line := range o.Lines {
@@ -121,8 +121,8 @@ func (o OverTime) withRoom(p *plot.Plot) float64 {
 // table puts the lines into a few rows of several bins each. A rate is given as its mean.
 // Percentiles must not be averaged: response times are given as the least to the greatest of
 // the bins' medians, and as the longest.
-func (o OverTime) table(title string, of []string) report.Table {
-	t := report.Table{Title: title, Header: []string{"from s", "to s"}, Texts: -1}
+func (o OverTime) table(title string, of []string) summary.Table {
+	t := summary.Table{Title: title, Header: []string{"from s", "to s"}, Texts: -1}
 	bins := 0
 	for _, line := range o.Lines {
 		bins = max(bins, len(line.Values))
@@ -137,7 +137,7 @@ func (o OverTime) table(title string, of []string) report.Table {
 	rows := min(overRows, bins)
 	for row := range rows {
 		from, to := row*bins/rows, (row+1)*bins/rows
-		cells := []string{report.Number(float64(from) * o.BinS), report.Number(float64(to) * o.BinS)}
+		cells := []string{summary.Number(float64(from) * o.BinS), summary.Number(float64(to) * o.BinS)}
 		for _, line := range o.Lines {
 			if len(of) == 1 {
 				cells = append(cells, known(mean(line.Values[from:to])))
@@ -154,7 +154,7 @@ func known(value float64) string {
 	if math.IsNaN(value) {
 		return "–"
 	}
-	return report.Number(value)
+	return summary.Number(value)
 }
 
 // fromTo formats the least and the greatest of the values that are not NaN.

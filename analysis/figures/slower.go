@@ -9,7 +9,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // Distribution is the distribution of response times of some I/Os: of one phase of several
@@ -50,7 +50,7 @@ func SlowerOf(id string, title Title, by string, of []Distribution, about string
 
 func slower(id string, title Title, by string, of []Distribution, description string) Figure {
 	f := Figure{ID: id, Title: title, Description: description, width: wide, height: short}
-	f.Table = report.Table{Title: "Response times by " + by + ", ms", Header: []string{by, "I/Os", "median", "90 %", "99 %", "99.9 %", "longest"}, Texts: -1}
+	f.Table = summary.Table{Title: "Response times by " + by + ", ms", Header: []string{by, "I/Os", "median", "90 %", "99 %", "99.9 %", "longest"}, Texts: -1}
 	p := newPlot(f.Title, "response time, ms", "share that took longer")
 	fit(p, f.width)
 	low, high, least := math.Inf(1), math.Inf(-1), 1.0
@@ -60,7 +60,7 @@ func slower(id string, title Title, by string, of []Distribution, description st
 		for _, perMille := range []int64{500, 900, 990, 999, 1000} {
 			text := "–"
 			if d.IOs > 0 {
-				text = report.Number(d.Percentile(perMille))
+				text = summary.Number(d.Percentile(perMille))
 			}
 			row = append(row, text)
 		}

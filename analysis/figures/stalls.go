@@ -9,8 +9,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"heliotrope/analysis/report"
 	"heliotrope/analysis/stats"
+	"heliotrope/analysis/summary"
 )
 
 // Stalls is the stall of one trial as its witnesses saw it.
@@ -26,7 +26,7 @@ func Witnesses(id, title string, witnesses []string, trials []Stalls) Figure {
 	f := Figure{ID: id, Title: Title{title, "the stall by four witnesses"}, width: wide, height: short}
 	f.Description = fmt.Sprintf("The stall of each of %d valid trials in ms, as each witness saw it: a ring for each, with a line from witness to witness of one trial, and a bar for the uncertainty; "+
 		"the thick strokes are medians. The axis is logarithmic.", len(trials))
-	f.Table = report.Table{Title: "Stall by witness, ms", Header: []string{"witness", "trials", "least", "median", "greatest", "± at most"}}
+	f.Table = summary.Table{Title: "Stall by witness, ms", Header: []string{"witness", "trials", "least", "median", "greatest", "± at most"}}
 	low, high := math.Inf(1), math.Inf(-1)
 	medians := map[string]float64{}
 	for _, witness := range witnesses {
@@ -46,10 +46,10 @@ func Witnesses(id, title string, witnesses []string, trials []Stalls) Figure {
 		row := []string{witness, fmt.Sprintf("%d of %d", len(values), len(trials)), "–", "–", "–", "–"}
 		if slices.Sort(values); len(values) > 0 {
 			medians[witness] = stats.Median(values)
-			row[2], row[3], row[4] = report.Number(values[0]), report.Number(medians[witness]), report.Number(values[len(values)-1])
+			row[2], row[3], row[4] = summary.Number(values[0]), summary.Number(medians[witness]), summary.Number(values[len(values)-1])
 		}
 		if !math.IsNaN(plusMinus) {
-			row[5] = report.Number(plusMinus)
+			row[5] = summary.Number(plusMinus)
 		}
 		f.Table.Rows = append(f.Table.Rows, row)
 	}

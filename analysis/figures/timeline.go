@@ -9,8 +9,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"heliotrope/analysis/report"
 	"heliotrope/analysis/stats"
+	"heliotrope/analysis/summary"
 )
 
 // Trace is one trial's longest response times over time.
@@ -79,9 +79,9 @@ func (t Timeline) Response(id, title string) Figure {
 	f := Figure{ID: id, Title: Title{title, "longest response time around the switchover"}, width: wide, height: tall}
 	f.Description = fmt.Sprintf("The longest response time of the I/Os that completed in each %s s, of %d trials: a thin line for each, dashed for one that failed; "+
 		"the thick line is their median. 0 is the switchover, the moment at which the guest was suspended. A gap is time in which no I/O completed.",
-		report.Number(t.BinS), len(t.Traces))
+		summary.Number(t.BinS), len(t.Traces))
 	if t.BlackoutS > 0 {
-		f.Description += fmt.Sprintf(" Between the bracket's ends the guest stood still, for %s s (median).", report.Number(t.BlackoutS))
+		f.Description += fmt.Sprintf(" Between the bracket's ends the guest stood still, for %s s (median).", summary.Number(t.BlackoutS))
 	}
 	f.Table = t.table()
 	p := newPlot(f.Title, "seconds from the switchover", "longest response time, ms")
@@ -185,15 +185,15 @@ func (t Timeline) drawMarks(c draw.Canvas, p *plot.Plot) {
 }
 
 // table puts the timeline into a few rows.
-func (t Timeline) table() report.Table {
-	table := report.Table{Title: "Longest response time by seconds from the switchover", Header: []string{"from s", "to s", "trials with I/O", "least ms", "median ms", "greatest ms"}}
+func (t Timeline) table() summary.Table {
+	table := summary.Table{Title: "Longest response time by seconds from the switchover", Header: []string{"from s", "to s", "trials with I/O", "least ms", "median ms", "greatest ms"}}
 	rows := min(timelineRows, t.Bins)
 	for row := range rows {
 		from, to := row*t.Bins/rows, (row+1)*t.Bins/rows
 		values := t.values(from, to)
-		line := []string{report.Number(t.FromS + float64(from)*t.BinS), report.Number(t.FromS + float64(to)*t.BinS), fmt.Sprintf("%d of %d", len(values), len(t.Traces)), "–", "–", "–"}
+		line := []string{summary.Number(t.FromS + float64(from)*t.BinS), summary.Number(t.FromS + float64(to)*t.BinS), fmt.Sprintf("%d of %d", len(values), len(t.Traces)), "–", "–", "–"}
 		if len(values) > 0 {
-			line[3], line[4], line[5] = report.Number(values[0]), report.Number(stats.Median(values)), report.Number(values[len(values)-1])
+			line[3], line[4], line[5] = summary.Number(values[0]), summary.Number(stats.Median(values)), summary.Number(values[len(values)-1])
 		}
 		table.Rows = append(table.Rows, line)
 	}

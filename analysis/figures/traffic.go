@@ -8,7 +8,7 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // Sent is what one class sent over the WAN in one direction during a cell's migrations:
@@ -23,9 +23,9 @@ type Sent struct {
 // text is the text beside the bar.
 func (s Sent) text() string {
 	if math.IsNaN(s.MbitPerS) {
-		return report.Number(s.MB) + " MB"
+		return summary.Number(s.MB) + " MB"
 	}
-	return report.Number(s.MB) + " MB, " + report.Number(s.MbitPerS) + " Mbit/s"
+	return summary.Number(s.MB) + " MB, " + summary.Number(s.MbitPerS) + " Mbit/s"
 }
 
 // least is the smallest share of the longest bar at which another bar is drawn.
@@ -37,14 +37,14 @@ func Traffic(id, title, toB string, sent []Sent) Figure {
 	f := Figure{ID: id, Title: Title{title, "bytes on the WAN during the migration, by class"}, width: wide}
 	f.Description = "Bars with the bytes that each class sent over the WAN in phase migrate, medians over the valid trials, in 10^6 bytes; beside them the same and the mean rate. " +
 		"Filled: towards site B; outlined: towards site A. What sent less than a thousandth of the longest bar has none; it is in the table."
-	f.Table = report.Table{Title: f.Title.What, Header: []string{"class", "direction", "trials", "MB", "Mbit/s"}, Texts: 0}
+	f.Table = summary.Table{Title: f.Title.What, Header: []string{"class", "direction", "trials", "MB", "Mbit/s"}, Texts: 0}
 	most := 0.0
 	for _, s := range sent {
 		rate := "–"
 		if !math.IsNaN(s.MbitPerS) {
-			rate = report.Number(s.MbitPerS)
+			rate = summary.Number(s.MbitPerS)
 		}
-		f.Table.Rows = append(f.Table.Rows, []string{s.Class, s.Direction, fmt.Sprint(s.Trials), report.Number(s.MB), rate})
+		f.Table.Rows = append(f.Table.Rows, []string{s.Class, s.Direction, fmt.Sprint(s.Trials), summary.Number(s.MB), rate})
 		most = max(most, s.MB)
 	}
 	var ticks plot.ConstantTicks

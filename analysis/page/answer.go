@@ -11,7 +11,7 @@ import (
 	"heliotrope/analysis/answers"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // most is the largest number of comparisons in a sentence.
@@ -26,7 +26,7 @@ func (v *view) addAnswer(a answers.Answers) {
 	}
 	is := func(name string) bool { return name == metric.Name }
 	other := func(name string) bool { return name != metric.Name }
-	for _, table := range []report.Table{
+	for _, table := range []summary.Table{
 		comparisonTable(a, "Comparisons inside blocks, over all round trips: "+words(metric), true, is),
 		crossoverTable(a, "Where storages change places: "+words(metric), is),
 	} {
@@ -34,7 +34,7 @@ func (v *view) addAnswer(a answers.Answers) {
 			v.AnswerTables = append(v.AnswerTables, table)
 		}
 	}
-	for _, table := range []report.Table{
+	for _, table := range []summary.Table{
 		testedTable(a),
 		comparisonTable(a, "Comparisons inside blocks, over all round trips: the other metrics", true, other),
 		crossoverTable(a, "Where storages change places: the other metrics", other),
@@ -48,7 +48,7 @@ func (v *view) addAnswer(a answers.Answers) {
 		v.Validity = append(v.Validity, table)
 	}
 	v.AnswerNotes = append(v.AnswerNotes, fmt.Sprintf("The unit is the migration. Intervals cover with %s %%; storages and hypervisors are compared inside blocks only, by the median ratio of their pairs; "+
-		"p is of the signed-rank test, adjusted for all comparisons of one family (Holm); bootstraps have %d resamples, seed %d.", report.Number(100*a.Confidence), a.Resamples, a.Seed))
+		"p is of the signed-rank test, adjusted for all comparisons of one family (Holm); bootstraps have %d resamples, seed %d.", summary.Number(100*a.Confidence), a.Resamples, a.Seed))
 	v.AnswerNotes = append(v.AnswerNotes, a.Notes...)
 }
 
@@ -157,7 +157,7 @@ func rangeSentence(a answers.Answers, metric answers.About) string {
 	slices.SortStableFunc(all, func(x, y one) int { return cmp.Compare(x.median, y.median) })
 	least, greatest := all[0], all[len(all)-1]
 	return fmt.Sprintf("The median of %s is from %s %s (%s) to %s %s (%s), over %d cells; storages cannot be compared inside blocks here.",
-		words(metric), report.Number(least.median), metric.Unit, least.name, report.Number(greatest.median), metric.Unit, greatest.name, len(all))
+		words(metric), summary.Number(least.median), metric.Unit, least.name, summary.Number(greatest.median), metric.Unit, greatest.name, len(all))
 }
 
 // crossoverSentence says at which round trips storages change places.
@@ -186,9 +186,9 @@ func crossoverSentence(a answers.Answers, metric answers.About) string {
 	case tested == 0:
 		return "A round trip at which storages change places cannot be looked for: that takes two storages over two round trips or more."
 	case crossing == 0:
-		return fmt.Sprintf("No two storages change places in %s between %s and %s ms of round trip: none in the range, in %d comparisons.", words(metric), report.Number(from), report.Number(to), tested)
+		return fmt.Sprintf("No two storages change places in %s between %s and %s ms of round trip: none in the range, in %d comparisons.", words(metric), summary.Number(from), summary.Number(to), tested)
 	}
-	return fmt.Sprintf("Places change in %d of %d comparisons of %s between %s and %s ms of round trip: %s.", crossing, tested, words(metric), report.Number(from), report.Number(to), strings.Join(parts, "; "))
+	return fmt.Sprintf("Places change in %d of %d comparisons of %s between %s and %s ms of round trip: %s.", crossing, tested, words(metric), summary.Number(from), summary.Number(to), strings.Join(parts, "; "))
 }
 
 // claimSentence says what became of the published claims.
@@ -203,8 +203,8 @@ func claimSentence(a answers.Answers) string {
 	return "Of what was published: " + strings.Join(parts, "; ") + "."
 }
 
-func claimTable(a answers.Answers) report.Table {
-	t := report.Table{Title: "Published claims, stated before the data were seen", Header: []string{"claim", "hypervisor", "verdict", "why"}, Texts: 2}
+func claimTable(a answers.Answers) summary.Table {
+	t := summary.Table{Title: "Published claims, stated before the data were seen", Header: []string{"claim", "hypervisor", "verdict", "why"}, Texts: 2}
 	for _, c := range a.Claims {
 		t.Rows = append(t.Rows, []string{c.Statement, c.Hypervisor, string(c.Verdict), c.Why})
 	}
@@ -212,8 +212,8 @@ func claimTable(a answers.Answers) report.Table {
 }
 
 // testedTable has the tests by which the claims are judged.
-func testedTable(a answers.Answers) report.Table {
-	t := report.Table{Title: "What is tested of the published claims", Header: []string{"claim", "what is tested", "source"}, Texts: 1}
+func testedTable(a answers.Answers) summary.Table {
+	t := summary.Table{Title: "What is tested of the published claims", Header: []string{"claim", "what is tested", "source"}, Texts: 1}
 	for i, c := range a.Claims {
 		if slices.IndexFunc(a.Claims, func(other answers.Claim) bool { return other.ID == c.ID }) == i { // once for all hypervisors
 			t.Rows = append(t.Rows, []string{c.Statement, c.Hypothesis, c.Source})
@@ -222,8 +222,8 @@ func testedTable(a answers.Answers) report.Table {
 	return t
 }
 
-func comparisonTable(a answers.Answers, title string, all bool, wanted func(metric string) bool) report.Table {
-	t := report.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "A/B", "from", "to", "A−B", "unit", "pairs", "A less", "p adjusted", "of family", "A is"}, Texts: 3}
+func comparisonTable(a answers.Answers, title string, all bool, wanted func(metric string) bool) summary.Table {
+	t := summary.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "A/B", "from", "to", "A−B", "unit", "pairs", "A less", "p adjusted", "of family", "A is"}, Texts: 3}
 	guest := guestsOf(a.Cells)
 	for _, c := range a.Comparisons {
 		if c.AllRTTs != all || !wanted(c.Metric) {
@@ -236,8 +236,8 @@ func comparisonTable(a answers.Answers, title string, all bool, wanted func(metr
 	return t
 }
 
-func crossoverTable(a answers.Answers, title string, wanted func(metric string) bool) report.Table {
-	t := report.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "range ms", "at ms", "from", "to", "less below", "% without", "% several"}, Texts: 3}
+func crossoverTable(a answers.Answers, title string, wanted func(metric string) bool) summary.Table {
+	t := summary.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "range ms", "at ms", "from", "to", "less below", "% without", "% several"}, Texts: 3}
 	guest := guestsOf(a.Cells)
 	for _, c := range a.Crossovers {
 		if !wanted(c.Metric) {
@@ -252,14 +252,14 @@ func crossoverTable(a answers.Answers, title string, wanted func(metric string) 
 		if below == "" {
 			below = "–"
 		}
-		t.Rows = append(t.Rows, []string{c.A, c.B, c.Metric, c.Direction, of, report.Number(c.FromRTTMs) + " to " + report.Number(c.ToRTTMs),
+		t.Rows = append(t.Rows, []string{c.A, c.B, c.Metric, c.Direction, of, summary.Number(c.FromRTTMs) + " to " + summary.Number(c.ToRTTMs),
 			at, c.Low.String(), c.High.String(), below, (100 * c.None).String(), (100 * c.Several).String()})
 	}
 	return t
 }
 
-func trendTable(a answers.Answers) report.Table {
-	t := report.Table{Title: "Sentinel: does the testbed drift?", Header: []string{"metric", "unit", "trials", "hours", "median", "% an hour", "from", "to", "p", "it"}}
+func trendTable(a answers.Answers) summary.Table {
+	t := summary.Table{Title: "Sentinel: does the testbed drift?", Header: []string{"metric", "unit", "trials", "hours", "median", "% an hour", "from", "to", "p", "it"}}
 	for _, trend := range a.Sentinel {
 		it := "shows no trend"
 		switch trend.Verdict {
@@ -268,15 +268,15 @@ func trendTable(a answers.Answers) report.Table {
 		case answers.Less:
 			it = "falls"
 		}
-		t.Rows = append(t.Rows, []string{trend.Metric, aboutOf(a, trend.Metric).Unit, strconv.Itoa(trend.N), report.Number(trend.Hours), trend.Median.String(),
+		t.Rows = append(t.Rows, []string{trend.Metric, aboutOf(a, trend.Metric).Unit, strconv.Itoa(trend.N), summary.Number(trend.Hours), trend.Median.String(),
 			trend.PercentPerHour.String(), trend.Low.String(), trend.High.String(), probability(trend.P), it})
 	}
 	return t
 }
 
 // known is a table of what is known of a cell's metrics.
-func known(a answers.Answers, of report.Cell) report.Table {
-	t := report.Table{Title: "Medians over migrations, with intervals", Header: []string{"metric", "unit", "migrations", "∞", "median", "from", "to", "± %", "more for ± 5 %"}}
+func known(a answers.Answers, of summary.Cell) summary.Table {
+	t := summary.Table{Title: "Medians over migrations, with intervals", Header: []string{"metric", "unit", "migrations", "∞", "median", "from", "to", "± %", "more for ± 5 %"}}
 	for _, c := range a.Cells {
 		if c.ID != of.ID || c.Direction != of.Direction {
 			continue

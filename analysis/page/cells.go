@@ -11,9 +11,9 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/figures"
 	"heliotrope/analysis/judge"
-	"heliotrope/analysis/report"
 	"heliotrope/analysis/samples"
 	"heliotrope/analysis/stats"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/campaign"
 )
 
@@ -84,7 +84,7 @@ func aligned(read samples.Cell) string {
 	var parts []string
 	for _, moment := range slices.Sorted(maps.Keys(read.Aligned)) {
 		if moment != samples.BySuspension {
-			parts = append(parts, report.Number(float64(read.Aligned[moment]))+" of them by "+string(moment))
+			parts = append(parts, summary.Number(float64(read.Aligned[moment]))+" of them by "+string(moment))
 		}
 	}
 	if len(parts) == 0 {
@@ -124,7 +124,7 @@ func stallsOf(trials []samples.Trial) []figures.Stalls {
 // wire is the bytes on the WAN during migrations: by attempt, then by class and direction.
 type wire map[string]map[[2]string]int64
 
-func newWire(tables report.Tables) wire {
+func newWire(tables summary.Tables) wire {
 	w := wire{}
 	for _, row := range tables.Traffic {
 		if row.Phase == dataset.During && row.Class != judge.ClassInterface {

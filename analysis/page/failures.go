@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"heliotrope/analysis/group"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/trial"
 )
 
@@ -67,8 +67,8 @@ func (v *view) addFailures(c Campaign, names []string) {
 }
 
 // failureTable has the failures for report.md.
-func (v *view) failureTable() report.Table {
-	t := report.Table{Title: "Every attempt that is not valid", Header: []string{"attempt", "cell", "verdict", "cause", "reason", "evidence"}, Texts: 4}
+func (v *view) failureTable() summary.Table {
+	t := summary.Table{Title: "Every attempt that is not valid", Header: []string{"attempt", "cell", "verdict", "cause", "reason", "evidence"}, Texts: 4}
 	for _, f := range v.Failures {
 		verdict := f.Verdict
 		if !f.Counted {

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"heliotrope/analysis/group"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // grid shows a metric of all cells: a row for each combination of the factors other than
@@ -41,14 +41,14 @@ type gridColumn struct {
 }
 
 // grids show the matrix at a glance.
-func grids(cells []report.Cell) []grid {
+func grids(cells []summary.Cell) []grid {
 	return []grid{
-		newGrid("Longest response time around the stall, ms: median", cells, func(c report.Cell) report.Spread { return c.MaxResponseMs }),
-		newGrid("Blackout, ms: median", cells, func(c report.Cell) report.Spread { return c.BlackoutMs }),
+		newGrid("Longest response time around the stall, ms: median", cells, func(c summary.Cell) summary.Spread { return c.MaxResponseMs }),
+		newGrid("Blackout, ms: median", cells, func(c summary.Cell) summary.Spread { return c.BlackoutMs }),
 	}
 }
 
-func newGrid(title string, cells []report.Cell, metric func(report.Cell) report.Spread) grid {
+func newGrid(title string, cells []summary.Cell, metric func(summary.Cell) summary.Spread) grid {
 	var columns []gridColumn
 	for i := range cells {
 		if column := columnOf(&cells[i]); !slices.Contains(columns, column) {
@@ -60,7 +60,7 @@ func newGrid(title string, cells []report.Cell, metric func(report.Cell) report.
 	})
 	g := grid{Title: title}
 	for _, column := range columns {
-		g.Columns = append(g.Columns, fmt.Sprintf("%s (%s ms), %s", column.wan, report.Number(column.rttMs), column.direction))
+		g.Columns = append(g.Columns, fmt.Sprintf("%s (%s ms), %s", column.wan, summary.Number(column.rttMs), column.direction))
 	}
 	names := rowNames(cells)
 	at := map[string]int{} // rows by their names
@@ -78,7 +78,7 @@ func newGrid(title string, cells []report.Cell, metric func(report.Cell) report.
 		}
 		value := gridValue{Text: "–", value: math.NaN()}
 		if spread := metric(cells[i]); spread.N > 0 {
-			value.Text, value.value = report.Number(spread.Median), spread.Median
+			value.Text, value.value = summary.Number(spread.Median), spread.Median
 		}
 		g.Rows[row].Values[column] = value
 	}
@@ -86,12 +86,12 @@ func newGrid(title string, cells []report.Cell, metric func(report.Cell) report.
 	return g
 }
 
-func columnOf(c *report.Cell) gridColumn {
+func columnOf(c *summary.Cell) gridColumn {
 	return gridColumn{c.Example.RTTMs, c.Example.WAN, c.Direction}
 }
 
 // rowNames name the cells by the factors in which they differ, without WAN and direction.
-func rowNames(cells []report.Cell) []string {
+func rowNames(cells []summary.Cell) []string {
 	factors := []func(group.Factors) string{
 		func(f group.Factors) string { return f.Hypervisor },
 		func(f group.Factors) string { return f.Storage },
@@ -106,7 +106,7 @@ func rowNames(cells []report.Cell) []string {
 		var parts []string
 		for j, factor := range factors {
 			text := factor(group.FactorsOf(&cells[i].Example))
-			differs := slices.ContainsFunc(cells, func(c report.Cell) bool { return factor(group.FactorsOf(&c.Example)) != text })
+			differs := slices.ContainsFunc(cells, func(c summary.Cell) bool { return factor(group.FactorsOf(&c.Example)) != text })
 			if text != "" && (differs || j == storage) {
 				parts = append(parts, text)
 			}

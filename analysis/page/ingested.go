@@ -16,8 +16,8 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/figures"
-	"heliotrope/analysis/report"
 	"heliotrope/analysis/samples"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/load/iolog"
 )
 
@@ -35,11 +35,11 @@ var operations = map[string]string{dataset.WholeLog: "all", dataset.WholeReads: 
 type ingestedView struct {
 	head
 	Answer, Notes []string
-	Main          report.Table
+	Main          summary.Table
 	Overview      []figure
 	Logs          []cell
 	NotDrawn      string // says which logs have no figures; "" when all have
-	How           []report.Table
+	How           []summary.Table
 	Commands      []string
 }
 
@@ -81,7 +81,7 @@ func makeIngested(ctx context.Context, c Campaign, o Options, r *Report) error {
 }
 
 // ingestedLogs are the attempts with their rows, ordered by name.
-func ingestedLogs(tables report.Tables) []*ingestedLog {
+func ingestedLogs(tables summary.Tables) []*ingestedLog {
 	of := map[string]*ingestedLog{}
 	var logs []*ingestedLog
 	for i := range tables.Trials {
@@ -120,8 +120,8 @@ func (l *ingestedLog) source() string {
 }
 
 // mainTable has a row for each log and operation.
-func mainTable(logs []*ingestedLog) report.Table {
-	t := report.Table{Title: "Each log by operation", Texts: 1,
+func mainTable(logs []*ingestedLog) summary.Table {
+	t := summary.Table{Title: "Each log by operation", Texts: 1,
 		Header: []string{"#", "log", "operation", "I/Os", "1/s", "MB/s", "mean ms", "median ms", "99 % ms", "99.9 % ms", "longest ms", "from"}}
 	for _, log := range logs {
 		for i := range log.phases {
@@ -147,7 +147,7 @@ func numberOf(value *float64) string {
 	if value == nil {
 		return "–"
 	}
-	return report.Number(*value)
+	return summary.Number(*value)
 }
 
 // answer describes the logs in sentences.
@@ -239,7 +239,7 @@ func (l *ingestedLog) says() string {
 		engine = *l.row.Engine
 	}
 	seconds := float64(l.row.EndedTsNs-l.row.StartedTsNs) / 1e9
-	text := fmt.Sprintf("By %s; response times from: %s; %s s, from %s on by the log's own times.", engine, l.source(), report.Number(seconds), time.Unix(0, l.row.StartedTsNs).UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("By %s; response times from: %s; %s s, from %s on by the log's own times.", engine, l.source(), summary.Number(seconds), time.Unix(0, l.row.StartedTsNs).UTC().Format(time.RFC3339))
 	if l.row.Notes != "" {
 		text += " " + l.row.Notes
 	}
@@ -311,7 +311,7 @@ func ending(name string) string {
 
 // addHow says what the dataset is, and with which commands this report can be made again.
 func (v *ingestedView) addHow(c Campaign, o Options) {
-	facts := report.Table{Title: "The dataset", Header: []string{"what", "value"}, Rows: [][]string{
+	facts := summary.Table{Title: "The dataset", Header: []string{"what", "value"}, Rows: [][]string{
 		{"name", c.Summary.Campaign}, {"kind", c.Summary.TestbedKind + ": measured by others; nothing vouches for their clocks, their load or their system"},
 		{"ingested by", "heliotrope " + strings.Join(c.Summary.Binaries, ", ")}, {"this report was made by", "heliotrope " + o.Version},
 		{"files in the dataset", strconv.Itoa(len(c.Manifest.Files))}}}
@@ -323,20 +323,20 @@ func (v *ingestedView) addHow(c Campaign, o Options) {
 // writeMarkdown writes report.md: the page without its figures.
 func (v *ingestedView) writeMarkdown(w *bytes.Buffer) {
 	var out strings.Builder
-	fmt.Fprintf(&out, "**%s**\n\n# %s\n\n", report.Markdown(v.KindSays), report.Markdown(v.Heading))
+	fmt.Fprintf(&out, "**%s**\n\n# %s\n\n", summary.Markdown(v.KindSays), summary.Markdown(v.Heading))
 	for _, problem := range v.Problems {
-		fmt.Fprintf(&out, "- **%s**\n", report.Markdown(problem))
+		fmt.Fprintf(&out, "- **%s**\n", summary.Markdown(problem))
 	}
 	for i, sentence := range v.Answer {
-		fmt.Fprintf(&out, "%d. %s\n", i+1, report.Markdown(sentence))
+		fmt.Fprintf(&out, "%d. %s\n", i+1, summary.Markdown(sentence))
 	}
-	writeTables(&out, "##", []report.Table{v.Main})
+	writeTables(&out, "##", []summary.Table{v.Main})
 	for _, note := range v.Notes {
-		fmt.Fprintf(&out, "\n%s\n", report.Markdown(note))
+		fmt.Fprintf(&out, "\n%s\n", summary.Markdown(note))
 	}
 	out.WriteString("\n## Each log\n\n")
 	for _, log := range v.Logs {
-		fmt.Fprintf(&out, "%d. %s: %s\n", log.Number, report.Markdown(log.Name), report.Markdown(log.Says))
+		fmt.Fprintf(&out, "%d. %s: %s\n", log.Number, summary.Markdown(log.Name), summary.Markdown(log.Says))
 	}
 	out.WriteString("\n## How this was made, and how to make it again\n")
 	writeTables(&out, "###", v.How)

@@ -5,27 +5,27 @@ import (
 	"io"
 	"strings"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // writeMarkdown writes report.md: the page without its figures.
 func writeMarkdown(w io.Writer, v *view) error {
 	var out strings.Builder
-	fmt.Fprintf(&out, "**%s**\n\n# Campaign %s\n\n", report.Markdown(v.KindSays), report.Markdown(v.Campaign))
+	fmt.Fprintf(&out, "**%s**\n\n# Campaign %s\n\n", summary.Markdown(v.KindSays), summary.Markdown(v.Campaign))
 	for _, problem := range v.Problems {
-		fmt.Fprintf(&out, "- **%s**\n", report.Markdown(problem))
+		fmt.Fprintf(&out, "- **%s**\n", summary.Markdown(problem))
 	}
 	out.WriteString("\n## The answer\n\n")
 	for i, sentence := range v.Answer {
-		fmt.Fprintf(&out, "%d. %s\n", i+1, report.Markdown(sentence))
+		fmt.Fprintf(&out, "%d. %s\n", i+1, summary.Markdown(sentence))
 	}
 	writeTables(&out, "###", v.AnswerTables)
 	for _, note := range v.AnswerNotes {
-		fmt.Fprintf(&out, "\n%s\n", report.Markdown(note))
+		fmt.Fprintf(&out, "\n%s\n", summary.Markdown(note))
 	}
 	out.WriteString("\n## The matrix at a glance\n")
 	for _, g := range v.Grids {
-		table := report.Table{Title: g.Title, Header: append([]string{"cell"}, g.Columns...), Texts: -1}
+		table := summary.Table{Title: g.Title, Header: append([]string{"cell"}, g.Columns...), Texts: -1}
 		for _, row := range g.Rows {
 			line := []string{row.Name}
 			for _, value := range row.Values {
@@ -33,15 +33,15 @@ func writeMarkdown(w io.Writer, v *view) error {
 			}
 			table.Rows = append(table.Rows, line)
 		}
-		writeTables(&out, "###", []report.Table{table})
+		writeTables(&out, "###", []summary.Table{table})
 	}
 	out.WriteString("\n## Cells\n\n")
 	for _, fact := range v.Facts {
-		fmt.Fprintf(&out, "- %s\n", report.Markdown(fact))
+		fmt.Fprintf(&out, "- %s\n", summary.Markdown(fact))
 	}
 	for _, part := range []struct {
 		title  string
-		tables []report.Table
+		tables []summary.Table
 	}{
 		{"", v.Outcomes}, {"", v.Load}, {"Stalls and the four witnesses", v.Stall}, {"Traffic", v.Wire},
 		{"Recovery, resynchronisation and hand-over", v.Recovery}, {"Validity", v.Validity},
@@ -55,8 +55,8 @@ func writeMarkdown(w io.Writer, v *view) error {
 	if len(v.Failures) == 0 {
 		out.WriteString("\nEvery attempt is valid.\n")
 	} else {
-		fmt.Fprintf(&out, "\n%s\n", report.Markdown(v.FailuresSay))
-		writeTables(&out, "###", []report.Table{v.failureTable()})
+		fmt.Fprintf(&out, "\n%s\n", summary.Markdown(v.FailuresSay))
+		writeTables(&out, "###", []summary.Table{v.failureTable()})
 	}
 	out.WriteString("\n## How it was run, and how to run it again\n")
 	writeTables(&out, "###", v.How)
@@ -65,7 +65,7 @@ func writeMarkdown(w io.Writer, v *view) error {
 	return err
 }
 
-func writeTables(out *strings.Builder, heading string, tables []report.Table) {
+func writeTables(out *strings.Builder, heading string, tables []summary.Table) {
 	for _, table := range tables {
 		table.WriteMarkdown(out, heading)
 	}

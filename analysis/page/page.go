@@ -30,8 +30,8 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/figures"
 	"heliotrope/analysis/group"
-	"heliotrope/analysis/report"
 	"heliotrope/analysis/samples"
+	"heliotrope/analysis/summary"
 )
 
 //go:embed page.html ingested.html parts.html style.css
@@ -77,7 +77,7 @@ func Make(ctx context.Context, c Campaign, o Options) (*Report, error) {
 	r := &Report{pngs: map[string][]byte{}}
 	r.provenance = dataset.Provenance{dataset.KeyCampaign: c.Summary.Campaign, dataset.KeyTestbedKind: c.Summary.TestbedKind,
 		"binary_version": o.Version, "spec_sha256": strings.Join(c.Summary.Specs, " ")}
-	if report.IsIngested(c.Summary.TestbedKind) {
+	if summary.IsIngested(c.Summary.TestbedKind) {
 		err := makeIngested(ctx, c, o, r)
 		return r, err
 	}
@@ -159,13 +159,13 @@ type view struct {
 	Campaign                    string
 	Facts                       []string
 	Answer                      []string
-	AnswerTables, FoldedTables  []report.Table
+	AnswerTables, FoldedTables  []summary.Table
 	AnswerNotes                 []string
 	Distances                   []figure
 	Grids                       []grid
 	Cells                       []cell
-	Outcomes, Load, Stall, Wire []report.Table
-	Recovery, Validity, How     []report.Table
+	Outcomes, Load, Stall, Wire []summary.Table
+	Recovery, Validity, How     []summary.Table
 	Failures                    []failure
 	FailuresSay                 string
 	Commands                    []string
@@ -179,23 +179,23 @@ type cell struct {
 	ID, Name, Says string
 	Number         int
 	Figures        []figure
-	Table          report.Table // what is known of its metrics
+	Table          summary.Table // what is known of its metrics
 }
 
 // figure is a figure of the page.
 type figure struct {
 	ID, Caption string
 	SVG         template.HTML
-	Table       report.Table
+	Table       summary.Table
 }
 
 // newHead makes the beginning of a dataset's page.
-func newHead(s report.Summary, o Options, subject, heading string, contents ...link) (head, error) {
+func newHead(s summary.Summary, o Options, subject, heading string, contents ...link) (head, error) {
 	var style bytes.Buffer
 	if err := styleTemplate.Execute(&style, map[string]any{"Inks": figures.Inks()}); err != nil {
 		return head{}, fmt.Errorf("make the report's style: %w", err)
 	}
-	return head{Version: o.Version, KindSays: report.KindSays(s.TestbedKind), KindName: report.KindName(s.TestbedKind), Model: report.IsModel(s.TestbedKind),
+	return head{Version: o.Version, KindSays: summary.KindSays(s.TestbedKind), KindName: summary.KindName(s.TestbedKind), Model: summary.IsModel(s.TestbedKind),
 		Subject: subject, Heading: heading, Contents: contents, Style: template.CSS(style.String())}, nil //nolint:gosec // our own
 }
 
@@ -214,12 +214,12 @@ func newView(c Campaign, o Options) (*view, error) {
 			v.Facts = append(v.Facts, fact)
 		}
 	}
-	names := report.Names(s.Cells)
+	names := summary.Names(s.Cells)
 	v.addAnswer(c.Answers)
 	v.Grids = grids(s.Cells)
 	for _, table := range s.Tables() {
-		of := map[report.Part]*[]report.Table{report.PartOutcomes: &v.Outcomes, report.PartLoad: &v.Load, report.PartStall: &v.Stall, report.PartWire: &v.Wire,
-			report.PartRecovery: &v.Recovery, report.PartValidity: &v.Validity}[table.Part]
+		of := map[summary.Part]*[]summary.Table{summary.PartOutcomes: &v.Outcomes, summary.PartLoad: &v.Load, summary.PartStall: &v.Stall, summary.PartWire: &v.Wire,
+			summary.PartRecovery: &v.Recovery, summary.PartValidity: &v.Validity}[table.Part]
 		*of = append(*of, table)
 	}
 	v.addFailures(c, names)
@@ -229,7 +229,7 @@ func newView(c Campaign, o Options) (*view, error) {
 // addCells reads the I/Os of the cells and draws their figures, for several cells at once.
 func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) error {
 	s := c.Summary
-	names := report.Names(s.Cells)
+	names := summary.Names(s.Cells)
 	trials := samples.Sort(c.Tables.Trials, c.Tables.Phases, c.Tables.Witnesses)
 	wire := newWire(c.Tables)
 	v.Cells = make([]cell, len(s.Cells))
@@ -239,7 +239,7 @@ func (v *view) addCells(ctx context.Context, c Campaign, o Options, r *Report) e
 	for i := range s.Cells {
 		work.Go(func() error {
 			of := s.Cells[i]
-			drawn, err := drawCell(ctx, c, fmt.Sprintf("cell-%d", i+1), report.KindName(s.TestbedKind)+": "+names[i],
+			drawn, err := drawCell(ctx, c, fmt.Sprintf("cell-%d", i+1), summary.KindName(s.TestbedKind)+": "+names[i],
 				trials[group.Key{CellID: of.ID, Direction: of.Direction}], wire)
 			if err != nil {
 				return fmt.Errorf("%s: %w", names[i], err)
@@ -278,7 +278,7 @@ func (r *Report) add(drawn []figures.Figure, o Options) ([]figure, error) {
 }
 
 // says describes a cell in a sentence.
-func says(of report.Cell) string {
+func says(of summary.Cell) string {
 	var parts []string
 	for _, verdict := range []string{"valid", "target-failed", "invalid"} {
 		for key, n := range of.Verdicts {

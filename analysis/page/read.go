@@ -7,7 +7,7 @@ import (
 
 	"heliotrope/analysis/answers"
 	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // Campaign is what a report is made from, except the I/Os.
@@ -17,8 +17,8 @@ type Campaign struct {
 	Identity dataset.Identity // zero in a folder that is older than identities
 	State    dataset.State
 	Spec     string // the campaign file; "" in such a folder
-	Tables   report.Tables
-	Summary  report.Summary
+	Tables   summary.Tables
+	Summary  summary.Summary
 	Answers  answers.Answers
 }
 
@@ -38,10 +38,10 @@ func Read(folder string) (Campaign, error) {
 	if c.Spec, err = dataset.ReadSpec(folder); err != nil {
 		return c, err
 	}
-	if c.Tables, err = report.ReadTables(folder); err != nil {
+	if c.Tables, err = summary.ReadTables(folder); err != nil {
 		return c, err
 	}
-	if c.Summary, err = report.Summarise(c.Manifest.Campaign, c.Manifest.TestbedKind, c.Tables); err != nil {
+	if c.Summary, err = summary.Summarise(c.Manifest.Campaign, c.Manifest.TestbedKind, c.Tables); err != nil {
 		return c, err
 	}
 	c.Summary.State = c.State.Text()

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heliotrope/analysis/dataset"
-	summary "heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 func newCompact() *cobra.Command {

@@ -13,7 +13,7 @@ import (
 	"heliotrope/analysis/answers"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
-	summary "heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // exitExceeded is the exit code when a threshold is exceeded.

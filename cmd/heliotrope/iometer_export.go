@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"heliotrope/analysis/dataset"
-	summary "heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/load/iolog"
 	"heliotrope/internal/load/results"

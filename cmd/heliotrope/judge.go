@@ -14,7 +14,7 @@ import (
 	"heliotrope/analysis/controls"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/judge"
-	summary "heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/strict"
 )
 

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/asktest"
-	summary "heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/trial"
 )
 

@@ -18,7 +18,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/page"
-	summary "heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // reportOptions are the arguments of report.

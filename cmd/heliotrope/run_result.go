@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 
 	"heliotrope/analysis/dataset"
-	summary "heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )

@@ -1,4 +1,4 @@
-// Package report puts a campaign's trials together into a summary.
+// Package summary puts a campaign's trials together into a summary.
 //
 // It promises that every number comes from rows of the dataset: a median over migrations
 // (never over I/Os, and no percentile of percentiles), over the trials of one group
@@ -7,9 +7,9 @@
 // counted over every attempt, including those that were tried again. A simulated testbed is
 // named first, before any number.
 //
-// Dangerous: package judge finds what a single trial measured. Package report believes
+// Dangerous: package judge finds what a single trial measured. Package summary believes
 // that, except for trials that are marked valid and show no work.
-package report
+package summary
 
 import (
 	"cmp"

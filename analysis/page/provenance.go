@@ -8,13 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // addHow says how the campaign was run: by which program, on which machines, and with which
 // commands it can be run again.
 func (v *view) addHow(c Campaign, o Options) error {
-	facts := report.Table{Title: "The campaign", Header: []string{"what", "value"}}
+	facts := summary.Table{Title: "The campaign", Header: []string{"what", "value"}}
 	add := func(what, value string) {
 		if value != "" {
 			facts.Rows = append(facts.Rows, []string{what, value})
@@ -70,8 +70,8 @@ func shellQuoted(word string) string {
 }
 
 // machinesTable has the lanes' hosts and versions, and how many attempts ran with each.
-func machinesTable(c Campaign) (report.Table, error) {
-	t := report.Table{Title: "Machines and versions, as the attempts found them", Header: []string{"lane", "what", "value", "attempts"}, Texts: 1}
+func machinesTable(c Campaign) (summary.Table, error) {
+	t := summary.Table{Title: "Machines and versions, as the attempts found them", Header: []string{"lane", "what", "value", "attempts"}, Texts: 1}
 	type fact struct{ lane, what, value string }
 	attempts := map[fact]int{}
 	for i := range c.Tables.Trials {

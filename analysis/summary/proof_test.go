@@ -1,4 +1,4 @@
-package report_test
+package summary_test
 
 import (
 	"slices"
@@ -10,14 +10,14 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/trial"
 )
 
 // measured is a campaign with all that proves it: two cells, one of them
 // paused for 5 s, each with two trials, and before them two of the sentinel.
-func measured() report.Tables {
-	var all report.Tables
+func measured() summary.Tables {
+	var all summary.Tables
 	trials, phases := campaign("emulated", "lan")
 	all.Trials, all.Phases = trials[:6], phases[:18]
 	for i := range all.Trials {
@@ -54,47 +54,47 @@ func measured() report.Tables {
 }
 
 func TestProofInReports(t *testing.T) {
-	summary, err := report.Summarise("quick", "emulated", measured())
+	made, err := summary.Summarise("quick", "emulated", measured())
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "measured.md", markdown(t, summary))
-	golden(t, "measured.txt", terminal(t, summary))
+	golden(t, "measured.md", markdown(t, made))
+	golden(t, "measured.txt", terminal(t, made))
 }
 
 func TestProof(t *testing.T) {
-	summary, err := report.Summarise("quick", "emulated", measured())
+	made, err := summary.Summarise("quick", "emulated", measured())
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The sentinel's ledger is in no cell, and among those of every attempt.
-	if got := summary.Lost; got != (report.Lost{Attempts: 6, Losing: 1, Checked: 540, Losses: 2}) {
+	if got := made.Lost; got != (summary.Lost{Attempts: 6, Losing: 1, Checked: 540, Losses: 2}) {
 		t.Errorf("of every attempt: %+v", got)
 	}
-	if got := summary.Cells[0].Ledgers; len(got) != 1 || got[0] != (report.Ledger{Copy: "store", Trials: 2, Acked: 200, Checked: 180, Found: 180}) {
+	if got := made.Cells[0].Ledgers; len(got) != 1 || got[0] != (summary.Ledger{Copy: "store", Trials: 2, Acked: 200, Checked: 180, Found: 180}) {
 		t.Errorf("ledgers are %+v", got)
 	}
-	if p := summary.Paths; len(p) != 2 || p[1].Certificates != 4 || p[1].Problems != 1 || p[0].Problems != 0 || p[0].Drops != 14 ||
-		(p[0].RTTMs != report.Spread{N: 4, Median: 4.5, Min: 3, Max: 6}) {
+	if p := made.Paths; len(p) != 2 || p[1].Certificates != 4 || p[1].Problems != 1 || p[0].Problems != 0 || p[0].Drops != 14 ||
+		(p[0].RTTMs != summary.Spread{N: 4, Median: 4.5, Min: 3, Max: 6}) {
 		t.Errorf("paths are %+v", p)
 	}
-	if c := summary.Cells[0].Traffic; len(c) != 1 || (c[0].ToBMB != report.Spread{N: 2, Median: 55, Min: 50, Max: 60}) {
+	if c := made.Cells[0].Traffic; len(c) != 1 || (c[0].ToBMB != summary.Spread{N: 2, Median: 55, Min: 50, Max: 60}) {
 		t.Errorf("traffic is %+v", c)
 	}
-	if c := summary.Causes; len(c) != 1 || !c[0].Sentinel || c[0].Cause != "lost-write" || c[0].Attempts != 1 {
+	if c := made.Causes; len(c) != 1 || !c[0].Sentinel || c[0].Cause != "lost-write" || c[0].Attempts != 1 {
 		t.Errorf("causes are %+v", c)
 	}
-	if len(summary.Sentinel) != 2 || summary.Sentinel[1].Verdict != trial.TargetFailed || *summary.Sentinel[0].IOPS != 100 {
-		t.Errorf("the sentinel is %+v", summary.Sentinel)
+	if len(made.Sentinel) != 2 || made.Sentinel[1].Verdict != trial.TargetFailed || *made.Sentinel[0].IOPS != 100 {
+		t.Errorf("the sentinel is %+v", made.Sentinel)
 	}
-	if cell := summary.Cells[1]; cell.ID != "two" || (cell.Witnesses["network"].Ms != report.Spread{N: 2, Median: 5033.5, Min: 5033, Max: 5034}) ||
-		cell.Steady != 2 || (cell.GuestStepMs != report.Spread{N: 2, Median: 350, Min: 300, Max: 400}) {
+	if cell := made.Cells[1]; cell.ID != "two" || (cell.Witnesses["network"].Ms != summary.Spread{N: 2, Median: 5033.5, Min: 5033, Max: 5034}) ||
+		cell.Steady != 2 || (cell.GuestStepMs != summary.Spread{N: 2, Median: 350, Min: 300, Max: 400}) {
 		t.Errorf("cell is %+v", cell)
 	}
-	if failed := summary.FailedControls(); len(failed) != 1 || failed[0] != "nfs, control pause 5 s, trial 0004.1: network's stall ms: 5034.0 ± 4.0, want 5000 to 5020 + 0" {
+	if failed := made.FailedControls(); len(failed) != 1 || failed[0] != "nfs, control pause 5 s, trial 0004.1: network's stall ms: 5034.0 ± 4.0, want 5000 to 5020 + 0" {
 		t.Errorf("failed controls are %q", failed)
 	}
-	for _, line := range strings.Split(terminal(t, summary), "\n") {
+	for _, line := range strings.Split(terminal(t, made), "\n") {
 		if len([]rune(line)) > 120 {
 			t.Errorf("wider than a terminal: %s", line)
 		}
@@ -115,7 +115,7 @@ func TestGroups(t *testing.T) {
 	all.Trials[3].Sentinel = true
 	all.Trials[4].CellID, all.Trials[4].WAN = "far", "160ms"
 	all.Trials[5].CellID, all.Trials[5].Migration = "late", ptr("postcopy")
-	summary, err := report.Summarise("quick", "emulated", all)
+	made, err := summary.Summarise("quick", "emulated", all)
 	require.NoError(t, err)
 	seen := map[group.Key]int{}
 	for i := range all.Trials {
@@ -125,19 +125,19 @@ func TestGroups(t *testing.T) {
 			continue
 		}
 		seen[key]++
-		at := slices.IndexFunc(summary.Cells, func(c report.Cell) bool { return c.ID == key.CellID && c.Direction == key.Direction })
+		at := slices.IndexFunc(made.Cells, func(c summary.Cell) bool { return c.ID == key.CellID && c.Direction == key.Direction })
 		require.GreaterOrEqual(t, at, 0)
-		cell := summary.Cells[at]
+		cell := made.Cells[at]
 		n := float64(i + 1)
 		assert.Equal(t, 1, cell.Verdicts[trial.Valid])
-		assert.Equal(t, report.Spread{N: 1, Median: 10 * n, Min: 10 * n, Max: 10 * n}, cell.DisagreementMs)
-		assert.Equal(t, report.Spread{N: 1, Median: 10 * n, Min: 10 * n, Max: 10 * n}, cell.Traffic[0].ToBMB)
+		assert.Equal(t, summary.Spread{N: 1, Median: 10 * n, Min: 10 * n, Max: 10 * n}, cell.DisagreementMs)
+		assert.Equal(t, summary.Spread{N: 1, Median: 10 * n, Min: 10 * n, Max: 10 * n}, cell.Traffic[0].ToBMB)
 		assert.Equal(t, 1, cell.Ledgers[0].Trials)
 	}
 	assert.Len(t, seen, 5)
-	assert.Len(t, summary.Cells, 5)
-	assert.Len(t, summary.Sentinel, 1)
-	text := markdown(t, summary)
+	assert.Len(t, made.Cells, 5)
+	assert.Len(t, made.Sentinel, 1)
+	text := markdown(t, made)
 	for _, want := range []string{"| xen, nfs, lan, outbound |", "| xen, nfs, lan, return |", "| kvm, nfs, lan, outbound |", "| xen, nfs, 160ms, outbound |", "| xen, nfs, lan, postcopy, outbound |"} {
 		assert.Contains(t, text, want)
 	}
@@ -157,12 +157,12 @@ func TestEachCellHasItsName(t *testing.T) {
 
 // TestAtMost: with no loss in 20 trials it is 13.9 %; the rule of three says 15 %.
 func TestAtMost(t *testing.T) {
-	assert.InDelta(t, 0.139, report.AtMost(20), 0.0005)
-	assert.InDelta(t, 0.95, report.AtMost(1), 1e-9)
-	assert.Less(t, report.AtMost(300), 3.0/300)
+	assert.InDelta(t, 0.139, summary.AtMost(20), 0.0005)
+	assert.InDelta(t, 0.95, summary.AtMost(1), 1e-9)
+	assert.Less(t, summary.AtMost(300), 3.0/300)
 	all := measured()
 	all.Trials[1].Verdict, all.Ledger[1].LostCount = string(trial.Valid), 0
-	summary, err := report.Summarise("quick", "emulated", all)
+	made, err := summary.Summarise("quick", "emulated", all)
 	require.NoError(t, err)
-	assert.Contains(t, terminal(t, summary), "Ledger: 0 of 540 acknowledged writes that were looked for are lost, in 6 attempts; with 95 % fewer than 39.3 % lose any\n")
+	assert.Contains(t, terminal(t, made), "Ledger: 0 of 540 acknowledged writes that were looked for are lost, in 6 attempts; with 95 % fewer than 39.3 % lose any\n")
 }

@@ -1,4 +1,4 @@
-package report_test
+package summary_test
 
 import (
 	"cmp"
@@ -16,7 +16,7 @@ import (
 
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/trial"
 )
 
@@ -53,28 +53,28 @@ func campaign(kind string, wans ...string) ([]dataset.Trial, []dataset.Phase) {
 	return trials, phases
 }
 
-func summarise(t *testing.T, kind string, trials []dataset.Trial, phases []dataset.Phase) report.Summary {
+func summarise(t *testing.T, kind string, trials []dataset.Trial, phases []dataset.Phase) summary.Summary {
 	t.Helper()
-	summary, err := report.Summarise("quick", kind, report.Tables{Trials: trials, Phases: phases})
+	made, err := summary.Summarise("quick", kind, summary.Tables{Trials: trials, Phases: phases})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return summary
+	return made
 }
 
-func markdown(t *testing.T, summary report.Summary) string {
+func markdown(t *testing.T, made summary.Summary) string {
 	t.Helper()
 	var out strings.Builder
-	if err := report.WriteMarkdown(&out, summary); err != nil {
+	if err := summary.WriteMarkdown(&out, made); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
 }
 
-func terminal(t *testing.T, summary report.Summary) string {
+func terminal(t *testing.T, made summary.Summary) string {
 	t.Helper()
 	var out strings.Builder
-	if err := report.WriteTable(&out, summary); err != nil {
+	if err := summary.WriteTable(&out, made); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -101,9 +101,9 @@ func TestReports(t *testing.T) {
 	trials, phases := campaign("emulated", "40ms/100mbit")
 	trials[1].Verdict, trials[1].Reason = string(trial.TargetFailed), "the migration\nwas cancelled after 10m0s"
 	trials[4].WANBytes = nil
-	summary := summarise(t, "emulated", trials, phases)
-	golden(t, "summary.md", markdown(t, summary))
-	golden(t, "summary.txt", terminal(t, summary))
+	made := summarise(t, "emulated", trials, phases)
+	golden(t, "summary.md", markdown(t, made))
+	golden(t, "summary.txt", terminal(t, made))
 }
 
 // The kind of testbed is the first thing that a report says.
@@ -112,16 +112,16 @@ func TestKindComesFirst(t *testing.T) {
 		"simulated": "SIMULATED — not a measurement", "emulated": "Measured on a testbed that is: emulated", "hardware": "Measured on a testbed that is: hardware",
 		"vcenter-simulator": "VCENTER SIMULATOR — no ESXi host was involved: measured on emulated hosts behind a simulator of vCenter",
 	} {
-		summary := summarise(t, kind, nil, nil)
-		if text := markdown(t, summary); !strings.HasPrefix(text, "**"+want+"**\n") {
+		made := summarise(t, kind, nil, nil)
+		if text := markdown(t, made); !strings.HasPrefix(text, "**"+want+"**\n") {
 			t.Errorf("%s: summary.md begins with %.60q", kind, text)
 		}
-		if text := terminal(t, summary); !strings.HasPrefix(text, want+"\n") {
+		if text := terminal(t, made); !strings.HasPrefix(text, want+"\n") {
 			t.Errorf("%s: the terminal's summary begins with %.60q", kind, text)
 		}
 	}
 	trials, phases := campaign("simulated", "lan")
-	if _, err := report.Summarise("quick", "emulated", report.Tables{Trials: trials, Phases: phases}); err == nil {
+	if _, err := summary.Summarise("quick", "emulated", summary.Tables{Trials: trials, Phases: phases}); err == nil {
 		t.Error("simulated trials are summarised as emulated")
 	}
 }
@@ -131,29 +131,29 @@ func TestSummarise(t *testing.T) {
 	// Of the first cell (iscsi, lan): one skipped, and one attempt that does not count.
 	trials[0].Verdict = string(trial.Skipped)
 	trials[1].Counted = false
-	summary := summarise(t, "emulated", trials, phases)
-	if summary.Attempts != 18 || summary.Trials != 17 || len(summary.Cells) != 6 || len(summary.Failures) != 1 {
-		t.Fatalf("%+v", summary)
+	made := summarise(t, "emulated", trials, phases)
+	if made.Attempts != 18 || made.Trials != 17 || len(made.Cells) != 6 || len(made.Failures) != 1 {
+		t.Fatalf("%+v", made)
 	}
-	cells := map[string]report.Cell{}
-	for _, cell := range summary.Cells {
+	cells := map[string]summary.Cell{}
+	for _, cell := range made.Cells {
 		cells[cell.ID] = cell
 	}
 	cell := cells["iscsilan"]
-	if cell.Verdicts[trial.Valid] != 1 || summary.Skipped != 1 || (cell.MigrationS != report.Spread{N: 1, Median: 3, Min: 3, Max: 3}) {
+	if cell.Verdicts[trial.Valid] != 1 || made.Skipped != 1 || (cell.MigrationS != summary.Spread{N: 1, Median: 3, Min: 3, Max: 3}) {
 		t.Errorf("%+v", cell)
 	}
 	// Values are 1, 2, 3 times 3 (drbd) times 2 (40ms).
 	cell = cells["drbd40ms"]
-	if (cell.MigrationS != report.Spread{N: 3, Median: 12, Min: 6, Max: 18}) || (cell.WANMB != report.Spread{N: 3, Median: 120, Min: 60, Max: 180}) ||
-		(cell.Phases[dataset.After].MaxMs != report.Spread{N: 3, Median: 360, Min: 180, Max: 540}) {
+	if (cell.MigrationS != summary.Spread{N: 3, Median: 12, Min: 6, Max: 18}) || (cell.WANMB != summary.Spread{N: 3, Median: 120, Min: 60, Max: 180}) ||
+		(cell.Phases[dataset.After].MaxMs != summary.Spread{N: 3, Median: 360, Min: 180, Max: 540}) {
 		t.Errorf("%+v", cell)
 	}
 	// The median of two is the mean of both.
 	trials[0].Verdict = string(trial.Valid)
-	summary = summarise(t, "emulated", trials, phases)
-	if got := summary.Cells[1].MigrationS; summary.Cells[1].ID != "iscsilan" || (got != report.Spread{N: 2, Median: 2, Min: 1, Max: 3}) {
-		t.Errorf("%s: %+v", summary.Cells[1].ID, got)
+	made = summarise(t, "emulated", trials, phases)
+	if got := made.Cells[1].MigrationS; made.Cells[1].ID != "iscsilan" || (got != summary.Spread{N: 2, Median: 2, Min: 1, Max: 3}) {
+		t.Errorf("%s: %+v", made.Cells[1].ID, got)
 	}
 }
 
@@ -179,9 +179,9 @@ func TestFailuresAreInfinite(t *testing.T) {
 	trials[2].Verdict, trials[2].Cause = string(trial.TargetFailed), "guest-hung"
 	cell := summarise(t, "emulated", trials, phases).Cells[0]
 	infinite := math.Inf(1)
-	assert.Equal(t, report.Spread{N: 3, Infinite: 1, Median: 222, Min: 111, Max: infinite}, cell.BlackoutMs)
-	assert.Equal(t, report.Spread{N: 3, Infinite: 2, Median: infinite, Min: 100, Max: infinite}, cell.RecoveryMs)
-	assert.Equal(t, report.Spread{N: 3, Infinite: 1, Median: 1, Min: 1, Max: infinite}, cell.IOLostS)
+	assert.Equal(t, summary.Spread{N: 3, Infinite: 1, Median: 222, Min: 111, Max: infinite}, cell.BlackoutMs)
+	assert.Equal(t, summary.Spread{N: 3, Infinite: 2, Median: infinite, Min: 100, Max: infinite}, cell.RecoveryMs)
+	assert.Equal(t, summary.Spread{N: 3, Infinite: 1, Median: 1, Min: 1, Max: infinite}, cell.IOLostS)
 	assert.Equal(t, 2, cell.LongestGapMs.N)
 	text := markdown(t, summarise(t, "emulated", trials, phases))
 	assert.Contains(t, text, "222 (111–∞) ∞×1 |")
@@ -203,17 +203,17 @@ func TestCausesOfEveryAttempt(t *testing.T) {
 	add(3, "2.a", "target-failed", "no-recovery", true, false)
 	add(3, "2.b", "skipped", "cancelled", true, false)
 	add(3, "2.c", "invalid", "witness-died", false, true)
-	summary := summarise(t, "emulated", trials, phases)
+	made := summarise(t, "emulated", trials, phases)
 	key := func(id string) group.Key { return group.Key{CellID: id, Direction: "outbound"} }
-	assert.Equal(t, []report.Cause{
+	assert.Equal(t, []summary.Cause{
 		{Key: key("iscsilan"), Verdict: trial.Invalid, Cause: "clock-jumped", Attempts: 3, Counted: 1},
 		{Key: key("nfslan"), Verdict: trial.Skipped, Cause: "cancelled", Attempts: 1, Counted: 1},
 		{Key: key("nfslan"), Verdict: trial.TargetFailed, Cause: "no-recovery", Attempts: 1, Counted: 1},
 		{Key: key("nfslan"), Sentinel: true, Verdict: trial.Invalid, Cause: "witness-died", Attempts: 1},
-	}, slices.SortedFunc(slices.Values(summary.Causes), func(a, b report.Cause) int {
+	}, slices.SortedFunc(slices.Values(made.Causes), func(a, b summary.Cause) int {
 		return cmp.Or(a.Key.Compare(b.Key), cmp.Compare(fmt.Sprint(a.Sentinel), fmt.Sprint(b.Sentinel)))
 	}))
-	text := terminal(t, summary)
+	text := terminal(t, made)
 	assert.Contains(t, text, "sentinel  invalid        witness-died")
 	assert.Contains(t, text, "Skipped: 1 of these trials")
 }
@@ -234,21 +234,21 @@ func TestProofOfWork(t *testing.T) {
 		"no phases":         func(_ *dataset.Trial, phases []dataset.Phase) []dataset.Phase { return phases[3:] },
 	} {
 		trials, phases := campaign("emulated", "lan")
-		summary := summarise(t, "emulated", trials, spoil(&trials[0], phases))
-		for _, cell := range summary.Cells {
+		made := summarise(t, "emulated", trials, spoil(&trials[0], phases))
+		for _, cell := range made.Cells {
 			if cell.ID == "iscsilan" && (cell.Verdicts[trial.Valid] != 2 || cell.Verdicts[trial.Invalid] != 1 || cell.MigrationS.N != 2) {
 				t.Errorf("%s: %+v", name, cell)
 			}
 		}
-		if len(summary.Problems) != 1 || !strings.Contains(terminal(t, summary), "PROBLEM: trial 0001.1") {
-			t.Errorf("%s: problems are %q", name, summary.Problems)
+		if len(made.Problems) != 1 || !strings.Contains(terminal(t, made), "PROBLEM: trial 0001.1") {
+			t.Errorf("%s: problems are %q", name, made.Problems)
 		}
 	}
 	// A migration may stop all I/O: that is a result.
 	trials, phases := campaign("emulated", "lan")
 	phases[1] = dataset.Phase{Trial: phases[1].Trial, Phase: dataset.During}
-	if summary := summarise(t, "emulated", trials, phases); len(summary.Problems) != 0 || !strings.Contains(markdown(t, summary), "n=2") {
-		t.Errorf("a migration without I/O: %q", summary.Problems)
+	if made := summarise(t, "emulated", trials, phases); len(made.Problems) != 0 || !strings.Contains(markdown(t, made), "n=2") {
+		t.Errorf("a migration without I/O: %q", made.Problems)
 	}
 }
 
@@ -292,7 +292,7 @@ func TestMarkdownIsEscaped(t *testing.T) {
 
 func TestWriteSummary(t *testing.T) {
 	folder := dataset.CampaignFolder(t.TempDir(), "quick")
-	if _, err := report.WriteSummary(folder); err == nil {
+	if _, err := summary.WriteSummary(folder); err == nil {
 		t.Error("a campaign without files is summarised")
 	}
 	trials, phases := campaign("simulated", "lan")
@@ -305,7 +305,7 @@ func TestWriteSummary(t *testing.T) {
 	if _, err := dataset.CompactCampaign(folder, provenance); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := report.WriteSummary(folder); err != nil {
+	if _, err := summary.WriteSummary(folder); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(filepath.Join(folder, dataset.SummaryFile))

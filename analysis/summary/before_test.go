@@ -1,4 +1,4 @@
-package report_test
+package summary_test
 
 import (
 	"testing"
@@ -6,13 +6,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 )
 
 // TestFoldersOfBefore checks that a campaign of schema version 1 can be reported.
 func TestFoldersOfBefore(t *testing.T) {
-	summary, err := report.Read("../dataset/testdata/campaign=before")
+	made, err := summary.Read("../dataset/testdata/campaign=before")
 	require.NoError(t, err)
-	assert.Equal(t, 3, summary.Trials)
-	assert.Equal(t, 6, summary.Attempts)
+	assert.Equal(t, 3, made.Trials)
+	assert.Equal(t, 6, made.Attempts)
 }

@@ -1,4 +1,4 @@
-package report_test
+package summary_test
 
 import (
 	"os"
@@ -11,7 +11,7 @@ import (
 
 	"heliotrope/analysis/asktest"
 	"heliotrope/analysis/dataset"
-	"heliotrope/analysis/report"
+	"heliotrope/analysis/summary"
 	"heliotrope/internal/trial"
 )
 
@@ -59,12 +59,12 @@ func TestQueriesOfDocuments(t *testing.T) {
 		}
 	}
 
-	summary, err := report.Read(folder)
+	made, err := summary.Read(folder)
 	require.NoError(t, err)
 	migrations := results[0].Rows
-	require.Len(t, migrations, len(summary.Cells))
+	require.Len(t, migrations, len(made.Cells))
 	require.Len(t, migrations, 4)
-	for _, cell := range summary.Cells {
+	for _, cell := range made.Cells {
 		found := false
 		for _, row := range migrations {
 			if row["cell_id"] != cell.ID || row["direction"] != cell.Direction {
