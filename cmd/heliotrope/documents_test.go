@@ -40,3 +40,44 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 	assert.Greater(t, len(there), 500, "the tests were not found")
 }
+
+// TestWhereThingsAre: CONTRIBUTING.md's list of folders has every package, and nothing else. A line without a
+// name before it goes on with the line above; an indented name is a folder below the last one that is not indented. A
+// package may also be named in the line of the folder that it is in.
+func TestWhereThingsAre(t *testing.T) {
+	root := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "CONTRIBUTING.md"))
+	require.NoError(t, err)
+	_, list, found := strings.Cut(string(text), "## Where things are\n\n```\n")
+	require.True(t, found, "CONTRIBUTING.md has no list of folders")
+	list, _, _ = strings.Cut(list, "```")
+	listed, above, last := map[string]string{}, "", ""
+	for _, line := range strings.Split(strings.TrimSpace(list), "\n") {
+		name, about, _ := strings.Cut(strings.TrimLeft(line, " "), " ")
+		switch indent := len(line) - len(strings.TrimLeft(line, " ")); {
+		case indent > 2:
+			listed[last] += " " + line
+			continue
+		case indent > 0:
+			name = above + "/" + name
+		default:
+			above = name
+		}
+		listed[name], last = about, name
+		assert.DirExists(t, filepath.Join(root, name))
+	}
+	for _, file := range filesOf(t, root, func(name string) bool { return strings.HasSuffix(name, ".go") }) {
+		folder, err := filepath.Rel(root, filepath.Dir(file))
+		require.NoError(t, err)
+		if _, there := listed[folder]; there || folder == "." || strings.Contains(folder, "testdata") {
+			continue
+		}
+		in := filepath.Dir(folder)
+		for listed[in] == "" && in != "." {
+			in = filepath.Dir(in)
+		}
+		if !strings.Contains(listed[in], "a folder for each") && !regexp.MustCompile(`\b`+filepath.Base(folder)+`\b`).MatchString(listed[in]) {
+			assert.Fail(t, "a package that is not listed", "%s: CONTRIBUTING.md, 'Where things are', does not name it", folder)
+		}
+	}
+}
