@@ -38,23 +38,17 @@ type Limits struct {
 
 // DefaultLimits are the limits of a campaign file that sets none.
 func DefaultLimits() Limits {
-	return Limits{
-		ClockUncertaintyMs: 20, MaxSpacing: time.Second, RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, SpreadMs: wan.DefaultSpreadMs,
-		SteadyState:    campaign.SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
-		Recovery:       campaign.Recovery{WithinPercent: 10, For: 5 * time.Second},
-		TrafficPercent: 1, TrafficBytes: 100_000,
-	}
+	return LimitsOf(campaign.DefaultJudging())
 }
 
 // LimitsOf are a campaign's limits, with defaults for what the campaign does not set.
 func LimitsOf(limits campaign.Limits, steady campaign.SteadyState, recovery campaign.Recovery) Limits {
-	l := DefaultLimits()
-	l.ClockUncertaintyMs = limits.ClockUncertaintyMs
-	l.RTTToleranceMs, l.RTTTolerancePercent = limits.RTTToleranceMs, limits.RTTTolerancePercent
-	l.MinThroughputPercent = limits.MinThroughputPercent
-	l.SpreadMs = cmp.Or(limits.SpreadMs, l.SpreadMs) // older plans do not have it
-	l.SteadyState, l.Recovery = steady, recovery
-	return l
+	return Limits{
+		ClockUncertaintyMs: limits.ClockUncertaintyMs, MaxSpacing: time.Second,
+		RTTToleranceMs: limits.RTTToleranceMs, RTTTolerancePercent: limits.RTTTolerancePercent, MinThroughputPercent: limits.MinThroughputPercent,
+		SpreadMs:    cmp.Or(limits.SpreadMs, wan.DefaultSpreadMs), // older plans do not have it
+		SteadyState: steady, Recovery: recovery, TrafficPercent: 1, TrafficBytes: 100_000,
+	}
 }
 
 // tolerance is the limits for certificates.

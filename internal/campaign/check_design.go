@@ -101,47 +101,6 @@ func (c checker) sentinel() {
 	}
 }
 
-// cells checks what follows from the factors together, if they have no problems individually.
-func (c checker) cells() {
-	for _, setting := range []string{"matrix", "exclude", "include", "controls", "sentinel", "access_specifications"} {
-		if !c.Clean(setting) {
-			return
-		}
-	}
-	s := c.spec
-	if c.tooMany() {
-		return
-	}
-	s.settleWAN()
-	all := s.Matrix.cells(s.access())
-	for i, match := range s.Exclude {
-		c.Check(fmt.Sprintf("exclude[%d]", i), slices.ContainsFunc(all, match.matches), "matches no cell of the matrix")
-	}
-	cells := s.Cells()
-	if len(cells) == len(s.Controls) {
-		c.Report("exclude", "leaves no cell to run")
-	}
-	seen := map[string]bool{}
-	for i, cell := range cells {
-		if id := cell.ID(); !seen[id] {
-			seen[id] = true
-		} else if control := i - (len(cells) - len(s.Controls)); control >= 0 {
-			c.Report(fmt.Sprintf("controls[%d]", control), "repeats the cell %s", id)
-		} else {
-			c.Report(fmt.Sprintf("include[%d]", control+len(s.Include)), "repeats the cell %s", id)
-		}
-	}
-	c.possible()
-	c.sentinel()
-	if sentinel, ok := s.SentinelCell(); ok {
-		cells = append(cells, sentinel)
-	}
-	if c.Clean("disk") {
-		c.diskHolds(cells)
-	}
-	c.memoryHolds(cells)
-}
-
 // tooMany reports a campaign with too many trials, without making the trials.
 func (c checker) tooMany() bool {
 	s := c.spec

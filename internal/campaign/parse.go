@@ -42,41 +42,6 @@ func parse(file string, data []byte, from sources) (*Spec, error) {
 	return spec, nil
 }
 
-// defaults returns the values of settings that a file may leave out.
-func defaults() *Spec {
-	return &Spec{
-		Lanes: 1,
-		Matrix: Matrix{
-			Hypervisor: []string{Xen}, DRBDProtocol: []string{"C"}, MirrorCopy: []string{FullCopy},
-			Migration: []string{PreCopy}, AutoConverge: []bool{false}, BandwidthMiBPerS: []int{0}, MaxDowntimeMs: []int{0},
-		},
-		Directions:  Outbound,
-		Order:       OrderBlocks,
-		Phases:      Phases{WarmUp: 20 * time.Second, Before: 30 * time.Second, After: 30 * time.Second},
-		SteadyState: SteadyState{Round: 2 * time.Second, Window: 5, RangePercent: 20, SlopePercent: 10},
-		Recovery:    Recovery{WithinPercent: 10},
-		Disk:        DiskSpec{SizeMiB: DefaultDiskMiB, Precondition: PreconditionFill},
-		Limits: Limits{
-			Attempts: 3, Migration: 10 * time.Minute, Trial: 30 * time.Minute,
-			RTTToleranceMs: 2, RTTTolerancePercent: 3, MinThroughputPercent: 20, ClockUncertaintyMs: 20, MinFreeMiB: 256,
-		},
-	}
-}
-
-// DefaultDiskMiB is the size of the disk under test in campaigns that give none.
-const DefaultDiskMiB = 64
-
-// Defaults that depend on the file's content.
-const (
-	lanProfile       = "lan"            // of package wan: no shaping
-	defaultPause     = 5 * time.Second  // of a control that pauses the guest
-	defaultWatch     = 30 * time.Second // of a control without a migration
-	defaultStopMin   = 5                // repetitions
-	defaultRecovered = 5 * time.Second  // or the phase after, when that is shorter
-	defaultSpreadMs  = 20
-	emulatedSpreadMs = 500 // the emulated processors cannot send 100 Mbit/s in time
-)
-
 // complete fills in the defaults that depend on the file's content; completeLimits fills in those
 // that depend on its cells.
 func (s *Spec) complete(document *strict.Document) {
@@ -97,11 +62,8 @@ func (s *Spec) complete(document *strict.Document) {
 	if s.Stop != nil && !document.Given("repetitions") {
 		s.Repetitions = s.Stop.Max
 	}
-	if !document.Given("limits.spread_ms") {
-		s.Limits.SpreadMs = defaultSpreadMs
-		if s.Testbed == TestbedEmulated {
-			s.Limits.SpreadMs = emulatedSpreadMs
-		}
+	if !document.Given("limits.spread_ms") && s.Testbed == TestbedEmulated {
+		s.Limits.SpreadMs = emulatedSpreadMs
 	}
 	if !document.Given("phases.warm_up") {
 		s.Phases.WarmUp = max(s.Phases.WarmUp, s.rampUp())
@@ -110,7 +72,7 @@ func (s *Spec) complete(document *strict.Document) {
 		s.Phases.WarmUpMax = max(3*s.Phases.WarmUp, s.SteadyState.window())
 	}
 	if !document.Given("recovery.for") {
-		s.Recovery.For = min(defaultRecovered, s.Phases.After)
+		s.Recovery.For = min(s.Recovery.For, s.Phases.After)
 	}
 }
 
