@@ -164,7 +164,7 @@ func TestNamesOfGuests(t *testing.T) {
 	trials[0].CellID, trials[1].CellID, trials[2].CellID = "a", "b", "c"
 	trials[1].GuestVCPUs, trials[1].GuestMemoryMiB = ptr(int32(1)), ptr(int32(256))
 	trials[2].GuestVCPUs = ptr(int32(2))
-	assert.Equal(t, []string{"iscsi, 1 vCPU", "iscsi, 2 vCPUs", "iscsi, 256 MiB, 1 vCPU"}, report.Names(summarise(t, "emulated", trials, phases).Cells))
+	assert.Equal(t, []string{"iscsi, 1 vCPU", "iscsi, 2 vCPUs", "iscsi, 256 MiB, 1 vCPU"}, summary.Names(summarise(t, "emulated", trials, phases).Cells))
 }
 
 // Failures are the worst values there are, and a recovery that was not seen is one:
