@@ -78,7 +78,7 @@ func start(ctx context.Context, o ServerOptions, dir string) (*Server, error) {
 	for try := 1; ; try++ {
 		err := server.run(ctx, exec.Command(binary,
 			"--address", o.Settings.Address, "--ui-address", o.uiAddress(), "--namespace", o.Settings.Namespace,
-			"--database", Database(dir), "--synchronous", o.synchronous()))
+			"--database", Database(dir), "--retention", DefaultRetention.String(), "--synchronous", o.synchronous()))
 		if err == nil {
 			break
 		}
