@@ -103,9 +103,9 @@ build: ## build bin/heliotrope and the programs that it starts
 .PHONY: server
 server: $(SERVER) ## build bin/heliotrope-server, the Temporal server for both embedded use and production (some minutes, once)
 
-$(SERVER): $(wildcard deploy/devserver/*.go) deploy/devserver/go.mod deploy/devserver/go.sum
+$(SERVER): $(wildcard deploy/server/*.go) deploy/server/go.mod deploy/server/go.sum
 	@echo "building the embedded Temporal server (some minutes, once)"
-	CGO_ENABLED=0 $(GO) build -C deploy/devserver -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(CURDIR)/$(SERVER) .
+	CGO_ENABLED=0 $(GO) build -C deploy/server -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(CURDIR)/$(SERVER) .
 	@touch $(SERVER)
 
 $(DUCKDB): tools/duckdb/package.json tools/duckdb/package-lock.json
@@ -216,7 +216,7 @@ bench-lab: build server $(DUCKDB) ## measure a testbed's own speed and whole tri
 .PHONY: lint
 lint: $(LINTER) $(WORKFLOWCHECK) ## check the code: golangci-lint, that its rules on imports find violations, and that workflows are deterministic
 	$(LINTER) run ./...
-	cd deploy/devserver && CGO_ENABLED=0 GOFLAGS=-trimpath $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...
+	cd deploy/server && CGO_ENABLED=0 GOFLAGS=-trimpath $(CURDIR)/$(LINTER) run --config $(CURDIR)/.golangci.yml ./...
 	tools/lint-bites $(LINTER)
 	tools/lint-names
 	$(WORKFLOWCHECK) ./workflows/...

@@ -1,5 +1,5 @@
 // Package temporal connects to the Temporal server that keeps the campaigns, and starts an
-// embedded one (deploy/devserver) if the user has named none.
+// embedded one (deploy/server) if the user has named none.
 //
 // It promises that
 //   - a server that the user named is used as it is, and no other is ever started

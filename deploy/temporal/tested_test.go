@@ -10,7 +10,7 @@ import (
 // TestTheEmbeddedServerIsTested holds that the version that the embedded server is built with is
 // among those that the program says it was tested with.
 func TestTheEmbeddedServerIsTested(t *testing.T) {
-	module, err := os.ReadFile("../devserver/go.mod")
+	module, err := os.ReadFile("../server/go.mod")
 	if err != nil {
 		t.Fatal(err)
 	}

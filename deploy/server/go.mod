@@ -1,4 +1,4 @@
-module heliotrope/deploy/devserver
+module heliotrope/deploy/server
 
 go 1.26.8
 
