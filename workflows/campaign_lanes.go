@@ -185,9 +185,6 @@ func (c *campaignRun) laneInput(lane Lane) LaneInput {
 		State: LaneState{Report: LaneReport{Trial: last.Trial, Quarantine: last.Quarantine, Released: last.Released}}}
 }
 
-// leastBad is the smallest number of attempts in a row that lead to a quarantine.
-const leastBad = 6
-
 // cancelLanes cancels the lanes when the campaign was cancelled.
 func (c *campaignRun) cancelLanes(cancelled, ctx workflow.Context) {
 	if cancelled.Err() == nil || c.state.Cancelling {

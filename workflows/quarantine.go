@@ -1,14 +1,54 @@
 package workflows
 
 import (
+	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"heliotrope/activities"
+	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
 	"heliotrope/internal/trial"
 )
+
+// leastBad is the smallest number of attempts in a row that lead to a quarantine.
+const leastBad = 6
+
+// lostInARow is how many attempts in a row may end without a verdict, as a terminated one
+// does.
+const lostInARow = 3
+
+// count judges the testbed by how an attempt ended.
+func (l *laneRun) count(ctx workflow.Context, planned campaign.Trial, result TrialResult, err error) {
+	sequence := planned.Sequence
+	switch {
+	case temporal.IsWorkflowExecutionAlreadyStartedError(err):
+		l.state.Left = TrialID(l.input.Campaign, sequence)
+		return
+	case err != nil && wire.Of(err) == fault.Cancelled, err == nil && result.Verdict == trial.Skipped:
+		return // this says nothing about the testbed
+	case err == nil && result.Verdict != trial.Invalid:
+		l.state.Bad, l.state.Lost, l.state.Quarantines = nil, 0, 0
+		return
+	case err != nil:
+		l.state.Lost++
+		result = TrialResult{Verdict: trial.Invalid, Cause: wire.CauseOf(err), Reason: wire.Reason(err)}
+	default:
+		l.state.Lost = 0
+	}
+	l.state.Bad, l.state.BadTrial, l.state.Before = append(l.state.Bad, sequence), planned, result
+	bad := len(l.state.Bad)
+	// A single trial that cannot be measured is no reason for a quarantine.
+	if several := l.state.Bad[0] != sequence; bad >= l.input.QuarantineAfter && several || l.state.Lost >= lostInARow {
+		l.quarantine(ctx, Quarantine{Cause: result.Cause,
+			Reason: fmt.Sprintf("%d attempts in a row were not measured, the last: %s", bad, result.Reason)})
+		l.state.Quarantines++
+		l.state.Report.Quarantine.Next = workflow.Now(ctx).Add(l.patience(l.state.Report.Quarantine))
+	}
+}
 
 // leastPatience is the time from the beginning of a quarantine to the first look at the
 // testbed, and mostPatience the longest time between two looks: each wait is twice as long
