@@ -38,7 +38,7 @@ VSPHERE :=
 # rpm, the programs that execute the notebooks, a browser for the report, and PostgreSQL, with
 # whose programs make test-production starts a cluster of its own.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
-	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server rpm \
+	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server rpm jq \
 	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium postgresql openssl
 
 # DuckDB, with which tests read the dataset.
