@@ -10,6 +10,8 @@ import (
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // allowed selects the methods of Temporal's WorkflowService that a worker of activities calls
@@ -36,11 +38,21 @@ type desk struct {
 	*Gate
 }
 
-// answer converts the answer of Temporal's client, and its error, to gRPC's form.
-func answer[T any](of T, err error) (T, error) { return of, serviceerror.ToStatus(err).Err() }
+// told converts an error of Temporal's client to gRPC's form. An error of the controller's own
+// connection is told without its text, which can name Temporal's address or the file with the
+// codec's keys; the text is logged here.
+func (d *desk) told(err error) error {
+	told := serviceerror.ToStatus(err)
+	if code := told.Code(); code == codes.Unavailable || code == codes.FailedPrecondition {
+		d.logOnce("the gate of a worker cannot ask Temporal: " + told.Message())
+		return status.Error(code, "the controller cannot ask Temporal now: its log says why")
+	}
+	return told.Err()
+}
 
 func (d *desk) GetSystemInfo(ctx context.Context, _ *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
-	return answer(d.options.To.GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{}))
+	reply, err := d.options.To.GetSystemInfo(ctx, &workflowservice.GetSystemInfoRequest{})
+	return reply, d.told(err)
 }
 
 // DescribeNamespace tells the SDK what it must know of its own namespace, but neither the
@@ -51,11 +63,11 @@ func (d *desk) DescribeNamespace(ctx context.Context, r *workflowservice.Describ
 	}
 	is, err := d.options.To.DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: d.options.Namespace})
 	info := is.GetNamespaceInfo()
-	return answer(&workflowservice.DescribeNamespaceResponse{
+	return &workflowservice.DescribeNamespaceResponse{
 		NamespaceInfo: &namespacepb.NamespaceInfo{Name: info.GetName(), State: info.GetState(),
 			Capabilities: info.GetCapabilities(), Limits: info.GetLimits()},
 		PollerGroupsInfo: is.GetPollerGroupsInfo(),
-	}, err)
+	}, d.told(err)
 }
 
 func (d *desk) PollActivityTaskQueue(ctx context.Context, r *workflowservice.PollActivityTaskQueueRequest) (*workflowservice.PollActivityTaskQueueResponse, error) {
@@ -69,7 +81,7 @@ func (d *desk) PollActivityTaskQueue(ctx context.Context, r *workflowservice.Pol
 	if len(task.GetTaskToken()) > 0 {
 		task.TaskToken = d.seal(task.GetTaskToken())
 	}
-	return answer(task, err)
+	return task, d.told(err)
 }
 
 // ownQueue refuses every queue but the worker's own.
@@ -89,8 +101,9 @@ func (d *desk) RecordActivityTaskHeartbeat(ctx context.Context, r *workflowservi
 	if err != nil {
 		return nil, err
 	}
-	return answer(d.options.To.RecordActivityTaskHeartbeat(ctx, &workflowservice.RecordActivityTaskHeartbeatRequest{
-		TaskToken: token, Namespace: d.options.Namespace, Details: r.GetDetails(), Identity: r.GetIdentity(), ResourceId: r.GetResourceId()}))
+	reply, err := d.options.To.RecordActivityTaskHeartbeat(ctx, &workflowservice.RecordActivityTaskHeartbeatRequest{
+		TaskToken: token, Namespace: d.options.Namespace, Details: r.GetDetails(), Identity: r.GetIdentity(), ResourceId: r.GetResourceId()})
+	return reply, d.told(err)
 }
 
 func (d *desk) RespondActivityTaskCompleted(ctx context.Context, r *workflowservice.RespondActivityTaskCompletedRequest) (*workflowservice.RespondActivityTaskCompletedResponse, error) {
@@ -98,8 +111,9 @@ func (d *desk) RespondActivityTaskCompleted(ctx context.Context, r *workflowserv
 	if err != nil {
 		return nil, err
 	}
-	return answer(d.options.To.RespondActivityTaskCompleted(ctx, &workflowservice.RespondActivityTaskCompletedRequest{
-		TaskToken: token, Namespace: d.options.Namespace, Result: r.GetResult(), Identity: r.GetIdentity(), ResourceId: r.GetResourceId()}))
+	reply, err := d.options.To.RespondActivityTaskCompleted(ctx, &workflowservice.RespondActivityTaskCompletedRequest{
+		TaskToken: token, Namespace: d.options.Namespace, Result: r.GetResult(), Identity: r.GetIdentity(), ResourceId: r.GetResourceId()})
+	return reply, d.told(err)
 }
 
 func (d *desk) RespondActivityTaskFailed(ctx context.Context, r *workflowservice.RespondActivityTaskFailedRequest) (*workflowservice.RespondActivityTaskFailedResponse, error) {
@@ -107,9 +121,10 @@ func (d *desk) RespondActivityTaskFailed(ctx context.Context, r *workflowservice
 	if err != nil {
 		return nil, err
 	}
-	return answer(d.options.To.RespondActivityTaskFailed(ctx, &workflowservice.RespondActivityTaskFailedRequest{
+	reply, err := d.options.To.RespondActivityTaskFailed(ctx, &workflowservice.RespondActivityTaskFailedRequest{
 		TaskToken: token, Namespace: d.options.Namespace, Failure: r.GetFailure(), LastHeartbeatDetails: r.GetLastHeartbeatDetails(),
-		Identity: r.GetIdentity(), ResourceId: r.GetResourceId()}))
+		Identity: r.GetIdentity(), ResourceId: r.GetResourceId()})
+	return reply, d.told(err)
 }
 
 func (d *desk) RespondActivityTaskCanceled(ctx context.Context, r *workflowservice.RespondActivityTaskCanceledRequest) (*workflowservice.RespondActivityTaskCanceledResponse, error) {
@@ -117,15 +132,17 @@ func (d *desk) RespondActivityTaskCanceled(ctx context.Context, r *workflowservi
 	if err != nil {
 		return nil, err
 	}
-	return answer(d.options.To.RespondActivityTaskCanceled(ctx, &workflowservice.RespondActivityTaskCanceledRequest{
-		TaskToken: token, Namespace: d.options.Namespace, Details: r.GetDetails(), Identity: r.GetIdentity(), ResourceId: r.GetResourceId()}))
+	reply, err := d.options.To.RespondActivityTaskCanceled(ctx, &workflowservice.RespondActivityTaskCanceledRequest{
+		TaskToken: token, Namespace: d.options.Namespace, Details: r.GetDetails(), Identity: r.GetIdentity(), ResourceId: r.GetResourceId()})
+	return reply, d.told(err)
 }
 
 func (d *desk) ShutdownWorker(ctx context.Context, r *workflowservice.ShutdownWorkerRequest) (*workflowservice.ShutdownWorkerResponse, error) {
 	if err := d.ownQueue(ctx, r.GetNamespace(), r.GetTaskQueue()); err != nil {
 		return nil, err
 	}
-	return answer(d.options.To.ShutdownWorker(ctx, &workflowservice.ShutdownWorkerRequest{
+	reply, err := d.options.To.ShutdownWorker(ctx, &workflowservice.ShutdownWorkerRequest{
 		Namespace: d.options.Namespace, TaskQueue: d.options.Queue, TaskQueueTypes: []enumspb.TaskQueueType{enumspb.TASK_QUEUE_TYPE_ACTIVITY},
-		Identity: r.GetIdentity(), Reason: r.GetReason(), WorkerInstanceKey: r.GetWorkerInstanceKey()}))
+		Identity: r.GetIdentity(), Reason: r.GetReason(), WorkerInstanceKey: r.GetWorkerInstanceKey()})
+	return reply, d.told(err)
 }

@@ -39,6 +39,7 @@ type frontend struct {
 	mutex  sync.Mutex
 	asked  []proto.Message
 	denied int
+	failed error // the answer to every call, when it is not nil
 
 	// poll answers a poll; when it is nil, the poll waits until it is cancelled.
 	poll  func() *workflowservice.PollActivityTaskQueueResponse
@@ -53,8 +54,18 @@ func (f *frontend) heard(ctx context.Context, request any, _ *grpc.UnaryServerIn
 	if sent := metadata.ValueFromIncomingContext(ctx, "authorization"); len(sent) != 1 || sent[0] != "Bearer "+apiKey {
 		f.denied++
 	}
+	failed := f.failed
 	f.mutex.Unlock()
+	if failed != nil {
+		return nil, failed
+	}
 	return handle(ctx, request)
+}
+
+func (f *frontend) fail(err error) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	f.failed = err
 }
 
 // last is the newest request, and how many there were.

@@ -86,7 +86,7 @@ type Gate struct {
 	stop    context.CancelFunc
 
 	mutex  sync.Mutex
-	logged map[string]bool // refusals that were logged
+	logged map[string]bool // messages that were logged
 }
 
 // New makes a gate that does not listen yet; see Serve.
@@ -142,7 +142,10 @@ func (g *Gate) refused(method, why string) error {
 }
 
 // note logs a refusal, but only the first time.
-func (g *Gate) note(what string) {
+func (g *Gate) note(what string) { g.logOnce("refused to a worker: " + what) }
+
+// logOnce logs a message, but only the first time.
+func (g *Gate) logOnce(what string) {
 	g.mutex.Lock()
 	known := g.logged[what] || len(g.logged) >= shownMethods
 	if !known {
@@ -150,7 +153,7 @@ func (g *Gate) note(what string) {
 	}
 	g.mutex.Unlock()
 	if !known {
-		g.options.Log.Warn().Str("queue", g.options.Queue).Msg("refused to a worker: " + what)
+		g.options.Log.Warn().Str("queue", g.options.Queue).Msg(what)
 	}
 }
 

@@ -76,6 +76,19 @@ func ownPoll() *workflowservice.PollActivityTaskQueueRequest {
 	return &workflowservice.PollActivityTaskQueueRequest{Namespace: namespace, TaskQueue: &taskqueuepb.TaskQueue{Name: queue}, Identity: "host@host-a (1)"}
 }
 
+// TestErrorsOfTheController: what goes wrong between the controller and Temporal is told to the worker without the
+// text, which names files and addresses that are none of its business, and is in the controller's log.
+func TestErrorsOfTheController(t *testing.T) {
+	s := newSite(t)
+	_, address, _ := open(t, s.Options)
+	w, _ := worker(t, address, s.Pass)
+	s.fail(status.Error(codes.FailedPrecondition, "the key is not in /srv/keys"))
+	_, err := w.PollActivityTaskQueue(t.Context(), ownPoll())
+	require.Equal(t, codes.FailedPrecondition, status.Code(err))
+	require.NotContains(t, err.Error(), "/srv/keys")
+	require.Contains(t, s.log.text(), "/srv/keys")
+}
+
 // TestStrangers: a connection without this worker's pass is refused before any call of it is read,
 // does not count as the worker's, and is logged once.
 func TestStrangers(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/proxy"
@@ -29,14 +30,18 @@ type Codec struct{ keys *Keys }
 
 var _ converter.PayloadCodec = Codec{}
 
-// New returns a codec. Without keys it encrypts nothing, and its error for an encrypted payload
-// says that keys are needed.
+// New returns a codec. Without keys it encrypts nothing, refuses to send payloads that are marked
+// as encrypted, and its error for an encrypted payload that it receives says that keys are needed.
 func New(keys *Keys) Codec { return Codec{keys: keys} }
 
 // Encode encrypts payloads, including those that are marked as encrypted: a worker on a measured
 // machine could mark a copied payload so, and would get it back decrypted.
 func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	if c.keys == nil {
+		// Nobody could read it: a workflow that received it could not go on.
+		if slices.ContainsFunc(payloads, isEncrypted) {
+			return nil, refused(errors.New("a payload that is sent says that it is encrypted, and there is no key"))
+		}
 		return payloads, nil
 	}
 	id, key := c.keys.encrypting()
@@ -112,12 +117,13 @@ func refused(err error) error { return status.Error(codes.FailedPrecondition, er
 // from another one (a failure, a memo).
 func (c Codec) DialOptions() ([]grpc.DialOption, error) {
 	if c.keys == nil {
-		look, err := proxy.NewPayloadVisitorInterceptor(proxy.PayloadVisitorInterceptorOptions{Inbound: &proxy.VisitPayloadsOptions{
-			Visitor: func(_ *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
-				return c.Decode(payloads)
-			},
-			SkipSearchAttributes: true,
-		}})
+		visit := func(do func([]*commonpb.Payload) ([]*commonpb.Payload, error)) *proxy.VisitPayloadsOptions {
+			return &proxy.VisitPayloadsOptions{SkipSearchAttributes: true,
+				Visitor: func(_ *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+					return do(payloads)
+				}}
+		}
+		look, err := proxy.NewPayloadVisitorInterceptor(proxy.PayloadVisitorInterceptorOptions{Inbound: visit(c.Decode), Outbound: visit(c.Encode)})
 		return []grpc.DialOption{grpc.WithChainUnaryInterceptor(look)}, err
 	}
 	failures, failuresErr := converter.NewFailureGRPCClientInterceptor(converter.NewFailureGRPCClientInterceptorOptions{EncodeCommonAttributes: true})

@@ -85,6 +85,12 @@ func TestMarksAreNotBelieved(t *testing.T) {
 	back, err := c.Decode(again)
 	require.NoError(t, err)
 	assert.True(t, proto.Equal(sealed[0], back[0]))
+	// Without a key it is not sent: whoever received it could not go on.
+	_, err = codec.New(nil).Encode(sealed)
+	require.ErrorContains(t, err, "says that it is encrypted")
+	plain, err := codec.New(nil).Encode(back[:0])
+	require.NoError(t, err)
+	assert.Empty(t, plain)
 }
 
 // TestRotation: the newest key encrypts, and payloads of the old one can still be read; a key
