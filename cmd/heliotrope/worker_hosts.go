@@ -161,12 +161,10 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 	if err != nil {
 		return found, err
 	}
-	todo := false
 	for i := range found.Programs {
 		found.Programs[i].Done = doneNothing
-		todo = todo || !found.Programs[i].Same
 	}
-	if !todo {
+	if !slices.ContainsFunc(found.Programs, func(p hostProgram) bool { return !p.Same }) {
 		return found, nil
 	}
 	release, err := take(ctx, bed, host, "install", "nothing: its campaign installs the programs of its controller with its next trial")
@@ -174,9 +172,12 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 		return found, err
 	}
 	defer release()
+	if found, err = w.look(ctx, bed, host); err != nil { // a campaign that ended meanwhile has removed them
+		return found, err
+	}
 	for i, program := range bed.Programs(host, w.binary) {
 		one := &found.Programs[i]
-		if one.Same {
+		if one.Done = doneNothing; one.Same {
 			continue
 		}
 		if err := link.Install(ctx, bed.Host(host.Name), program.Binary, program.Path, nil); err != nil {
@@ -205,6 +206,9 @@ func (w *workerCommand) removeFrom(ctx context.Context, bed *testbed.Testbed, ho
 		return found, err
 	}
 	defer release()
+	if found, err = w.look(ctx, bed, host); err != nil { // a campaign that ended meanwhile has removed them
+		return found, err
+	}
 	process := record.Process{Host: bed.Host(host.Name), Dir: testbed.RunDir(host, bed.Name(), testbed.WorkerFolder)}
 	if err := process.Remove(ctx); err != nil {
 		return found, err

@@ -40,7 +40,9 @@ note() {
 `
 
 // look prints the name of a program that can decompress an upload and, when the file
-// exists, its SHA-256. A machine without the file has nothing to hash.
+// exists, its SHA-256. A machine without the file has nothing to hash. Arguments: the
+// program's path, and "note" to note what was hashed, which only the holder of the
+// machine's lease may do.
 const look = state + `
 if command -v gunzip > /dev/null; then echo gunzip
 elif busybox gunzip --help > /dev/null 2>&1; then echo busybox
@@ -50,7 +52,7 @@ if [ -f "$1.sha256" ] && [ "$(sed -n 2p "$1.sha256")" = "$(state "$1")" ]; then
 	sed -n 1p "$1.sha256"
 else
 	sum=$(sha256sum < "$1")
-	note "$1" "${sum%% *}"
+	[ "$2" != note ] || note "$1" "${sum%% *}"
 	echo "${sum%% *}"
 fi`
 
@@ -97,16 +99,16 @@ const Unreadable = "unreadable"
 // Same says whether the host has the same program as this machine.
 func (s Standing) Same() bool { return s.There == s.Ours }
 
-// Look compares a program at an absolute path of a host with this machine's copy. When the
-// program was written after its digest was noted, the host hashes it, which takes an
-// emulated host seconds.
+// Look compares a program at an absolute path of a host with this machine's copy, and writes
+// nothing there. When the program was written after its digest was noted, the host hashes
+// it, which takes an emulated host seconds.
 func Look(ctx context.Context, host remote.Runner, binary, program string) (Standing, error) {
 	file, err := openCopy(host, binary, program)
 	if err != nil {
 		return Standing{}, err
 	}
 	defer file.Close()
-	return file.look(ctx, host, program)
+	return file.look(ctx, host, program, "")
 }
 
 // ownCopy is this machine's copy of a program, open at its beginning.
@@ -133,8 +135,8 @@ func openCopy(host remote.Runner, binary, program string) (own ownCopy, err erro
 	return ownCopy{File: file, sizeBytes: sizeBytes, digest: hex.EncodeToString(hash.Sum(nil))}, nil
 }
 
-func (own ownCopy) look(ctx context.Context, host remote.Runner, program string) (Standing, error) {
-	there, err := host.Run(ctx, remote.Command{Args: []string{"sh", "-c", look, "sh", program}})
+func (own ownCopy) look(ctx context.Context, host remote.Runner, program, note string) (Standing, error) {
+	there, err := host.Run(ctx, remote.Command{Args: []string{"sh", "-c", look, "sh", program, note}})
 	if err != nil {
 		return Standing{}, fmt.Errorf("look for %s: %w", path.Base(program), err)
 	}
@@ -159,7 +161,7 @@ func Install(ctx context.Context, host remote.Runner, binary, program string, pr
 		return err
 	}
 	defer own.Close()
-	before, err := own.look(ctx, host, program)
+	before, err := own.look(ctx, host, program, "note")
 	if err != nil || before.Same() {
 		return err
 	}
