@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/guest"
@@ -87,7 +88,7 @@ func BuildGuest(ctx context.Context, r GuestRequest) (Guest, error) {
 	if err := b.run(ctx); err != nil {
 		return Guest{}, fmt.Errorf("build the guest: %w", err)
 	}
-	if err := os.Rename(partial, dir); err != nil { //nolint:forbidigo // a whole folder, and never over another one that holds anything (rename(2))
+	if err := unix.Renameat2(unix.AT_FDCWD, partial, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE); err != nil { // renameat2(2)
 		return Guest{}, fmt.Errorf("put the finished guest in its place: %w", err)
 	}
 	return b.guest, nil
