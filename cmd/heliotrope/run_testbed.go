@@ -11,6 +11,7 @@ import (
 	"heliotrope/deploy/lab"
 	"heliotrope/deploy/lab/image"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/fault"
 	"heliotrope/internal/trial"
 )
 
@@ -181,10 +182,15 @@ func raiseLab(ctx context.Context, lane trial.Lane, progress func(string)) error
 	return labTurn(ctx, all[0], all, progress)
 }
 
-// labOf is the emulated testbed of a campaign's lane.
+// labOf is the emulated testbed of a campaign's lane. It is fault.BadInput when the lane's inventory does not lie where
+// `heliotrope lab up` writes one.
 func labOf(lane trial.Lane) (*lab.Lab, error) {
 	dir := filepath.Dir(lane.Inventory)
-	return lab.Open(filepath.Dir(dir), filepath.Base(dir))
+	l, err := lab.Open(filepath.Dir(dir), filepath.Base(dir))
+	if errors.Is(err, lab.ErrBadInput) {
+		return nil, fault.New(fault.BadInput, "%s says kind: emulated, and is in no emulated testbed's folder: name the inventory that `heliotrope lab status` prints, or write kind: hardware to use its machines as they are", lane.Inventory)
+	}
+	return l, err
 }
 
 // reviveLab starts the nodes of a lane's emulated testbed that have died.
