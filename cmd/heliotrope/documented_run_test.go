@@ -63,9 +63,9 @@ var ways = []way{
 	{pattern: `repeat .* --times 0`, code: exitBadInput, says: "times: 0: want 1 to 1000"},
 	{pattern: `pause steered --lane`, after: `heliotrope pause steered --why "nobody looks at it any more"`},
 	{pattern: `lab (status|wan)`, code: exitFailure, says: "heliotrope lab up"},
-	{pattern: `doctor .*--json`, leased: true, says: "it is leased to campaign night of"},
+	{pattern: `doctor .*--json`, leased: true, code: exitFailure, says: "it is leased to campaign night of"},
 	{pattern: `heliotrope doctor`, leased: true, code: exitFailure, says: "it is leased to campaign night of"}, // so that they send each other no packets
-	{pattern: `heliotrope sweep`, code: ofThisMachine},
+	{pattern: `heliotrope sweep`, code: ofThisMachine, says: "store"},
 }
 
 // elsewhere are the commands that this test does not run, the reason, and what runs them instead: a target of make, a tool or a test.

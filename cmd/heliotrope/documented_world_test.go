@@ -124,12 +124,13 @@ func (w *world) folder() string {
 	return folder
 }
 
-// shell runs a line in a folder with sh(1), and fails the test when it ends with another exit code.
+// shell runs a line in a folder, and fails the test when it, or what is piped into another program, ends with another
+// exit code.
 func (w *world) shell(folder string, code int, line string) (output string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute) // of one that hangs
 	defer cancel()
-	command := exec.CommandContext(ctx, "sh", "-c", line)
+	command := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", line)
 	command.Dir, command.WaitDelay = folder, time.Second
 	out, err := command.CombinedOutput()
 	var failed *exec.ExitError
