@@ -60,6 +60,7 @@ var ways = []way{
 	{pattern: `heliotrope serve( +#.*)?$`, before: "heliotrope stop", ready: "the controller is ready"},
 	{pattern: `codec-server`, first: "export HELIOTROPE_CODEC_KEYS=etc/codec.keys; ", ready: "payloads are decrypted"},
 	{pattern: `judge data --clock-uncertainty-ms 5`, code: exitChanged, says: "3 verdicts changed"}, // the model's clocks are worse
+	{pattern: `judge .* --limits strict.yaml`, code: exitChanged},
 	{pattern: `repeat .* --times 0`, code: exitBadInput, says: "times: 0: want 1 to 1000"},
 	{pattern: `pause steered --lane`, after: `heliotrope pause steered --why "nobody looks at it any more"`},
 	{pattern: `lab (status|wan)`, code: exitFailure, says: "heliotrope lab up"},
@@ -78,13 +79,13 @@ var elsewhere = []struct{ pattern, why, where string }{
 	{`sweep [^#]* --yes`, "it would change this machine, which plays the hosts", "TestSweepRemoves"},
 	{`^fio `, "its arguments are the reader's own", "TestThreeViewsOfOneJob"},
 	{`^(sudo )?(systemctl|apt|loginctl) `, "it changes this machine", "tools/release-check"},
-	{`^sudo -u heliotrope `, "it needs the package's user", "tools/release-check"},
+	{`^sudo -u heliotrope |/usr/share/doc/heliotrope/`, "it needs the package installed", "tools/release-check"},
 }
 
 // comment is the comment at the end of a line.
 var comment = regexp.MustCompile(`\s#.*$`)
 
-// TestDocumentedCommandsRun runs the commands of README.md and docs/ with sh(1), in the order of the documents. Each document
+// TestDocumentedCommandsRun runs the commands of README.md and docs/ with a shell, in the order of the documents. Each document
 // has a folder of its own with everything that its commands name, and all share one Temporal server. A command that the text
 // mentions is run when it is complete with its placeholders filled, for other mentions only name a command, and when it was not run
 // before. TestQueried runs the queries in SQL.
