@@ -124,14 +124,22 @@ func (w *world) folder() string {
 	return folder
 }
 
+// documentedLine is a documented line, to be run in a folder by a shell to which a pipe fails when a part of it fails. The lines are
+// those of the repository's own documents.
+func documentedLine(ctx context.Context, folder, line string) *exec.Cmd {
+	shell := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", line)
+	shell.Dir = folder
+	return shell
+}
+
 // shell runs a line in a folder, and fails the test when it, or what is piped into another program, ends with another
 // exit code.
 func (w *world) shell(folder string, code int, line string) (output string) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute) // of one that hangs
 	defer cancel()
-	command := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", line)
-	command.Dir, command.WaitDelay = folder, time.Second
+	command := documentedLine(ctx, folder, line)
+	command.WaitDelay = time.Second
 	out, err := command.CombinedOutput()
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
@@ -165,8 +173,8 @@ func (w *world) start(folder, line, ready string) {
 	w.t.Helper()
 	w.endServing()
 	var out syncBuffer
-	command := exec.Command("sh", "-c", line)
-	command.Dir, command.Stdout, command.Stderr = folder, io.Discard, &out
+	command := documentedLine(context.WithoutCancel(w.t.Context()), folder, line) // endServing ends it
+	command.Stdout, command.Stderr = io.Discard, &out
 	require.NoError(w.t, command.Start(), line)
 	serving := &foreground{command: command, ended: make(chan error, 1)}
 	w.serving = serving
