@@ -13,6 +13,8 @@ import (
 
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/dynamicconfig"
+	"go.temporal.io/server/common/log"
 	"go.temporal.io/server/common/metrics"
 	_ "go.temporal.io/server/common/persistence/sql/sqlplugin/postgresql" // registers the plug-ins postgres12 and postgres12_pgx
 	"go.temporal.io/server/common/primitives"
@@ -32,7 +34,11 @@ func serveCluster(ctx context.Context, path string, services []string, ready *os
 	if err != nil {
 		return err
 	}
-	if err := checkServices(described, services); err != nil {
+	membershipTLS, err := membershipUsesTLS(described)
+	if err == nil {
+		err = checkServices(described, services, membershipTLS)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errBadInput, path, err)
 	}
 	level, logger := newLogger(described.Log.Level)
@@ -106,9 +112,25 @@ func loadConfig(path string) (*config.Config, error) {
 	return described, nil
 }
 
+// membershipUsesTLS reports whether the services use global.tls.internode on their membership
+// ports, too. This is a dynamic setting of Temporal, system.enableRingpopTLS; without it these ports
+// are plain TCP.
+func membershipUsesTLS(described *config.Config) (bool, error) {
+	if described.DynamicConfigClient == nil {
+		return false, nil
+	}
+	done := make(chan any)
+	defer close(done)
+	client, err := dynamicconfig.NewFileBasedClient(described.DynamicConfigClient, log.NewNoopLogger(), done)
+	if err != nil {
+		return false, fmt.Errorf("dynamicConfigClient: %w", err)
+	}
+	return dynamicconfig.EnableRingpopTLS.Get(dynamicconfig.NewCollection(client, log.NewNoopLogger()))(), nil
+}
+
 // checkServices refuses services that would crash later, or that anyone who can reach their ports
 // could misuse. It reports all problems at once.
-func checkServices(described *config.Config, services []string) error {
+func checkServices(described *config.Config, services []string, membershipTLS bool) error {
 	var problems []error
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	tls := described.Global.TLS
@@ -134,6 +156,10 @@ func checkServices(described *config.Config, services []string) error {
 			"whoever reaches it could read and change every campaign; set certFile, keyFile, requireClientAuth and clientCaFiles, or bindOnIP: 127.0.0.1"
 		if !asksForCertificates(tls.Internode) { // this includes the frontend's membership port
 			bad(misuse, name, "internode")
+		}
+		if !membershipTLS {
+			bad("services.%s listens on another address than this machine's loopback, and its membership port is plain TCP: "+
+				"whoever reaches it could join the cluster; set system.enableRingpopTLS to true in the file of dynamicConfigClient, or bindOnIP: 127.0.0.1", name)
 		}
 		if name == string(primitives.FrontendService) && !asksForCertificates(tls.Frontend) && described.Global.Authorization.Authorizer == "" {
 			bad(misuse, name, "frontend")

@@ -1,11 +1,13 @@
 package temporal
 
 import (
+	"crypto/tls"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,6 +22,9 @@ import (
 func TestClusterRefuses(t *testing.T) {
 	const requires = "requireClientAuth: true"
 	open := []string{"bindOnIP: 127.0.0.1", "bindOnIP: 0.0.0.0"}
+	dynamic := "filepath: /etc/heliotrope/temporal/dynamic.yaml"
+	plain := filepath.Join(t.TempDir(), "dynamic.yaml")
+	require.NoError(t, os.WriteFile(plain, []byte("{}\n"), 0o600))
 	frontend := []string{"membershipPort: 6933, bindOnIP: 127.0.0.1", "membershipPort: 6933, bindOnIP: 0.0.0.0"}
 	tests := map[string]struct {
 		command string
@@ -35,6 +40,8 @@ func TestClusterRefuses(t *testing.T) {
 		"strangers at history":                   {command: "cluster", replace: append(open, requires, "requireClientAuth: false"), says: "services.history listens on another address"},
 		"strangers at the frontend's membership": {command: "cluster", replace: append(frontend, requires, "requireClientAuth: false"), says: "services.frontend listens on another address than this machine's loopback, and global.tls.internode"},
 		"strangers by another name":              {command: "cluster", says: "global.tls.frontend.server", replace: append(frontend, "    frontend:\n", "    frontend:\n      hostOverrides: { other.example: { certFile: a, keyFile: b } }\n")},
+		"plain membership":                       {command: "cluster", replace: append(frontend, dynamic, "filepath: "+plain), says: "set system.enableRingpopTLS to true"},
+		"no dynamic settings":                    {command: "cluster", replace: []string{dynamic, "filepath: " + plain + ".none"}, says: "dynamicConfigClient"},
 		"nobody's authority":                     {command: "cluster", replace: append(open, "clientCaFiles: [", "rootCaFiles: ["), says: "rootCaFiles"},
 		"unknown service":                        {command: "cluster", args: []string{"--service", "fronted"}, says: "--service fronted"},
 		"argument":                               {command: "cluster", args: []string{"more"}, says: `unexpected argument "more"`},
@@ -64,7 +71,7 @@ func wantRefused(t *testing.T, says string, args ...string) {
 }
 
 // TestFrontendForOthers: the frontend can be reached from elsewhere, the other services only by
-// themselves.
+// themselves. The frontend's membership port refuses whoever has no certificate.
 func TestFrontendForOthers(t *testing.T) {
 	dir := t.TempDir()
 	cluster := temporaltest.NewCluster(t, dir, append(temporaltest.OnSQLite(dir), "membershipPort: 6933, bindOnIP: 127.0.0.1", "membershipPort: 6933, bindOnIP: 0.0.0.0")...)
@@ -72,6 +79,17 @@ func TestFrontendForOthers(t *testing.T) {
 	s := settingsOf(t, cluster.Environment(cluster.Clients.Issue(t, "controller")))
 	_, err := Setup(t.Context(), s, needs, zerolog.Nop())
 	require.NoError(t, err)
+
+	described, err := os.ReadFile(cluster.Config)
+	require.NoError(t, err)
+	membership := regexp.MustCompile(`membershipPort: (\d+), bindOnIP: 0\.0\.0\.0`).FindSubmatch(described)
+	require.NotNil(t, membership)
+	stranger, err := tls.Dial("tcp", "127.0.0.1:"+string(membership[1]), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a stranger does not care whom it reaches
+	if err == nil {                                                                                             // TLS 1.3 refuses a client without a certificate after the handshake
+		_, err = stranger.Read(make([]byte, 1))
+		_ = stranger.Close()
+	}
+	require.ErrorContains(t, err, "certificate required")
 }
 
 // TestUI: the Web UI uses a certificate of its own at the server, and refuses a configuration
