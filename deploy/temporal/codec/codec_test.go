@@ -113,6 +113,11 @@ func TestRotation(t *testing.T) {
 			assert.NoError(t, err, name)
 		}
 	}
+	assert.Equal(t, "old", string(encode(t, before)[0].GetMetadata()["encryption-key-id"]), "it reads the new key, and encrypts with it once it is restarted")
+	write(t, path, key("new", 2)+key("newer", 3), 0o600)
+	_, err = before.Decode(encode(t, load(t, key("newer", 3))))
+	require.NoError(t, err)
+	assert.Equal(t, "newer", string(encode(t, before)[0].GetMetadata()["encryption-key-id"]), "the key that it encrypted with is gone")
 }
 
 func TestWhatCannotBeDecrypted(t *testing.T) {
@@ -193,6 +198,13 @@ func TestAddKey(t *testing.T) {
 	keys, err := codec.Load(path)
 	require.NoError(t, err)
 	assert.Equal(t, second, string(encode(t, codec.New(keys))[0].GetMetadata()["encryption-key-id"]))
+
+	write(t, path, strings.TrimSuffix(key("a", 1), "\n"), 0o600)
+	third, err := codec.AddKey(path)
+	require.NoError(t, err)
+	keys, err = codec.Load(path)
+	require.NoError(t, err, "the key was added to a last line without an end")
+	assert.Equal(t, third, string(encode(t, codec.New(keys))[0].GetMetadata()["encryption-key-id"]))
 }
 
 func TestHandler(t *testing.T) {

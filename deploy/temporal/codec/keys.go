@@ -59,7 +59,8 @@ func Load(path string) (*Keys, error) {
 	return k, k.read()
 }
 
-// read reads the file, and changes nothing when that fails.
+// read reads the file, and changes nothing when that fails. The key that encrypts stays the same
+// while it is in the file: a key that was added encrypts after a restart, when all machines have it.
 func (k *Keys) read() error {
 	info, err := os.Stat(k.path)
 	if err != nil {
@@ -76,7 +77,10 @@ func (k *Keys) read() error {
 	if err != nil {
 		return fmt.Errorf("codec keys: %s: %w", k.path, err)
 	}
-	k.byID, k.newest = byID, newest
+	if byID[k.newest] == nil { // it is read for the first time, or the key was removed
+		k.newest = newest
+	}
+	k.byID = byID
 	return nil
 }
 
@@ -144,7 +148,11 @@ func (k *Keys) decrypting(id string) (cipher.AEAD, error) {
 // AddKey makes a key and adds it to the file as the newest. It creates the file if there is none.
 // The key's ID begins with the date.
 func AddKey(path string) (id string, err error) {
-	if _, err := Load(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var text []byte
+	if _, err = Load(path); err == nil {
+		text, err = os.ReadFile(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	var key [keyBytes]byte
@@ -152,11 +160,16 @@ func AddKey(path string) (id string, err error) {
 	_, _ = rand.Read(key[:]) // it never fails
 	_, _ = rand.Read(suffix[:])
 	id = time.Now().UTC().Format(time.DateOnly) + "-" + hex.EncodeToString(suffix[:])
+	line := fmt.Sprintf("%s %s\n", id, base64.StdEncoding.EncodeToString(key[:]))
+	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
+		line = "\n" + line
+	}
+	// The file is appended to, not replaced: it keeps its owner, who may be the service's user.
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return "", fmt.Errorf("add a codec key: %w", err)
 	}
-	_, err = fmt.Fprintf(file, "%s %s\n", id, base64.StdEncoding.EncodeToString(key[:]))
+	_, err = file.WriteString(line)
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return "", fmt.Errorf("add a codec key to %s: %w", path, err)
 	}
