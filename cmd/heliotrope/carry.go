@@ -112,8 +112,20 @@ func (c carrier) refusal(ctx context.Context, running []*commonpb.WorkflowExecut
 		errs = append(errs, fmt.Errorf("campaign %s cannot be carried by this program (%s): %s went otherwise before: %s; finish it with %s, or give it up with %s: its dataset keeps the trials that it has",
 			name, version, part, reason, with, hint(ctx, "serve", "--give-up", name)))
 	}
-	return errors.Join(errs...)
+	if len(errs) == 0 {
+		return nil
+	}
+	return cannotCarryError{errors.Join(errs...)}
 }
+
+// exitCannotCarry is the exit code of a controller that refuses running campaigns. Starting it again
+// does not help, so the packages' unit does not (RestartPreventExitStatus=).
+const exitCannotCarry = 5
+
+// cannotCarryError names campaigns that this program cannot carry on.
+type cannotCarryError struct{ error }
+
+func (e cannotCarryError) Unwrap() error { return e.error }
 
 // progress logs after some seconds, and then repeatedly, how far the check is. The caller
 // calls stop in the end.

@@ -39,7 +39,7 @@ func TestCarryRefusesAnotherShape(t *testing.T) {
 	options := serveOptions{stateDir: stateDirOf(t)}
 	err = takeOver(t.Context(), c, workflows.DefaultQueue, options, zerolog.Nop())
 	require.ErrorContains(t, err, "campaign unit cannot be carried")
-	require.Equal(t, exitFailure, report(io.Discard, err))
+	require.Equal(t, exitCannotCarry, report(io.Discard, err))
 
 	options.giveUp = []string{"another"}
 	err = takeOver(t.Context(), c, workflows.DefaultQueue, options, zerolog.Nop())

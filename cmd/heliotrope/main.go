@@ -66,6 +66,10 @@ func report(out io.Writer, err error) int {
 		return int(code)
 	}
 	fmt.Fprintln(out, "heliotrope:", strings.TrimSpace(err.Error()))
+	var refused cannotCarryError
+	if errors.As(err, &refused) {
+		return exitCannotCarry
+	}
 	var usage usageError
 	var invalid *strict.Error
 	if errors.As(err, &usage) || errors.As(err, &invalid) || errors.Is(err, lab.ErrBadInput) ||
