@@ -233,8 +233,8 @@ func (s diagnosis) print(out io.Writer) error {
 		fmt.Fprintln(w, "MACHINE\tSYSTEM\tKERNEL\tPROCESSOR\tMEMORY FREE\tDISK FREE\tINTERFACE\tCLOCK\tSTEERED BY")
 	}
 	for _, m := range s.Machines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d MiB\t%d MiB\t%s, MTU %d\t%+.1f ± %.1f ms\t%s\n", m.Name, cmp.Or(m.System, "unknown"), m.Kernel, m.Processor, m.AvailableMiB, m.FreeDiskMiB,
-			m.Interface, m.MTU, inMs(m.ClockAhead), inMs(m.ClockUncertainty), cmp.Or(m.Steering, "nobody"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d MiB\t%d MiB\t%s, MTU %d\t%+.1f ± %.1f ms\t%s\n", m.Name, cmp.Or(printable(m.System), "unknown"), printable(m.Kernel), printable(m.Processor), m.AvailableMiB,
+			m.FreeDiskMiB, m.Interface, m.MTU, inMs(m.ClockAhead), inMs(m.ClockUncertainty), cmp.Or(printable(m.Steering), "nobody"))
 	}
 	if err := w.Flush(); err != nil {
 		return err

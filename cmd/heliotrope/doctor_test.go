@@ -212,6 +212,17 @@ func TestDoctorTells(t *testing.T) {
 	require.True(t, strings.HasPrefix(stderr, "still looking at: storage, WAN\nstill looking at: WAN\n"), stderr)
 }
 
+// TestDoctorShowsNoControlCharacters: what a host says of itself does not change the terminal.
+func TestDoctorShowsNoControlCharacters(t *testing.T) {
+	bed := newExamined()
+	m := &bed.machines[0]
+	m.System, m.Kernel, m.Processor, m.Steering = "De\x1b[2Jbian", "6.1\x07", "kvm\x9b64", "chr\rony"
+	code, stdout, stderr := bed.examine(t, nil, goodInventory)
+	require.Equal(t, 0, code, stderr)
+	require.NotRegexp(t, `[^\n[:^cntrl:]]`, stdout)
+	require.Contains(t, stdout, "De [2Jbian")
+}
+
 func TestWrapped(t *testing.T) {
 	for text, want := range map[string][]string{"": nil, "a": {"a"}, "ab cd ef": {"ab cd", "ef"}, "abcdefgh ij": {"abcdefgh", "ij"}, "äö üß ab": {"äö üß", "ab"}} {
 		require.Equal(t, want, wrapped(text, 5), text)

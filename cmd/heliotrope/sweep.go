@@ -206,7 +206,7 @@ func list(ctx context.Context, out io.Writer, bed sweepBed) (count int, err erro
 	for _, host := range slices.Sorted(maps.Keys(ours)) {
 		fmt.Fprintln(out, host)
 		for _, thing := range ours[host] {
-			fmt.Fprintln(out, "  "+thing)
+			fmt.Fprintln(out, "  "+printable(thing))
 			count++
 		}
 	}

@@ -90,6 +90,11 @@ func TestSweepListsFirst(t *testing.T) {
 	assert.Equal(t, []string{"state"}, bed.leases())
 
 	bed = newSweptBed(t)
+	bed.things = map[string][]string{"host-a": {"file \x1b[2J/x"}}
+	_, stdout, _ = bed.sweep()
+	assert.Contains(t, stdout, "host-a\n  file  [2J/x\n")
+
+	bed = newSweptBed(t)
 	bed.things = nil
 	_, stdout, _ = bed.sweep()
 	assert.Equal(t, "testbed lab-1: nothing of ours is there\n", stdout)

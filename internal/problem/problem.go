@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/remote"
@@ -45,9 +46,11 @@ type lack struct {
 	or     string // another fix, to be tried first
 }
 
-// of makes every Problem; it joins the lines of found into one.
+// of makes every Problem. It joins the lines of found into one, and replaces its other control
+// characters by spaces: a host says them, and they would change the terminal that shows them.
 func of(class fault.Class, host, tried, found, fix string) Problem {
-	return Problem{Host: host, Tried: tried, Found: strings.Join(strings.Fields(found), " "), Fix: fix, Class: class}
+	words := strings.FieldsFunc(found, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+	return Problem{Host: host, Tried: tried, Found: strings.Join(words, " "), Fix: fix, Class: class}
 }
 
 // New makes a problem and returns it as an error of a class.

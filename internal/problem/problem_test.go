@@ -23,6 +23,7 @@ func TestText(t *testing.T) {
 	for _, p := range []error{New(fault.BadInput, "a", "b", "two\n lines", ""), Perhaps(fault.BadInput, "a", "b", "two\nlines", "c", "xl"), &bad, &warning} {
 		require.Contains(t, p.Error(), "a: b: two lines")
 	}
+	require.EqualError(t, New(fault.BadInput, "a", "b", "\x1b]0;title\x07two\r\n\u009blines\x7f", ""), "a: b: ]0;title two lines")
 }
 
 // TestOf: errors that were joined, at any depth, are all found, and none is found
