@@ -314,7 +314,7 @@ type wanted struct {
 func ownsFor(queue, campaign string, takeOver bool) func(string) bool {
 	ours, same := " of controller "+owner.Controller(queue), "campaign "+campaign+" of controller "
 	return func(name string) bool {
-		return strings.HasPrefix(name, "campaign ") && strings.HasSuffix(name, ours) || takeOver && strings.HasPrefix(name, same)
+		return owner.IsCampaign(name) && strings.HasSuffix(name, ours) || takeOver && strings.HasPrefix(name, same)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/user"
 	"slices"
 	"time"
 
@@ -59,8 +58,8 @@ programs. What is ours is told by its labels alone, so it needs neither a campai
 a controller that knows of it; what carries no label of the testbed is left alone.
 
 Without --yes it lists what it would remove, by host, and changes nothing. Hosts that
-somebody measures on are leased: they are refused unless --force names that owner, whose
-trial is then spoilt.
+somebody measures on are leased, and so are hosts that another command works on: they are
+refused unless --force names that owner, whose work there is then spoilt.
 
 Exit codes: 0 done, 1 a host could not be asked or something is left, 2 bad input.`,
 		Example: `  heliotrope sweep inventories/lab-1.yaml
@@ -176,7 +175,7 @@ func (s *sweeper) remove(ctx context.Context, out io.Writer, bed sweepBed) error
 	taken, err := hosts.TakeAnswering(ctx, name, owner.Lease, s.force)
 	var held *owner.HeldError
 	if errors.As(err, &held) {
-		return fmt.Errorf("testbed %s: nothing was removed: %w; or end its lease with --force %q, which spoils its trial", bed.Name(), held, held.Owner)
+		return fmt.Errorf("testbed %s: nothing was removed: %w; or end its lease with --force %q, which spoils what it does there", bed.Name(), held, held.Owner)
 	}
 	away := taken.Err()
 	if err != nil || len(taken.Leased) == 0 && len(hosts) > 0 {
@@ -215,14 +214,5 @@ func list(ctx context.Context, out io.Writer, bed sweepBed) (count int, err erro
 
 func things(count int) string { return fmt.Sprintf("%d %s", count, plural(count, "thing")) }
 
-// ownerOf is the owner that a command is: a person at a machine.
-func ownerOf(command string) string {
-	name, host := "somebody", "a machine without a name"
-	if one, err := user.Current(); err == nil {
-		name = one.Username
-	}
-	if one, err := os.Hostname(); err == nil {
-		host = one
-	}
-	return fmt.Sprintf("heliotrope %s of %s@%s", command, name, host)
-}
+// ownerOf is the owner that this process is while it runs a command.
+func ownerOf(command string) string { return owner.Command(command, me(), os.Getpid()) }

@@ -110,6 +110,9 @@ func TestSweepRemoves(t *testing.T) {
 	assert.Contains(t, stdout, "testbed lab-1: removed 3 things\n")
 	assert.Equal(t, 1, bed.swept)
 	assert.Equal(t, []string{"take", "release"}, bed.leases())
+	for _, call := range bed.host.Calls() {
+		assert.Equal(t, owner.Command("sweep", me(), os.Getpid()), call.Args[5], "its owner is this process")
+	}
 	code, stdout, stderr = bed.sweep("--yes")
 	assert.Zero(t, code, stderr)
 	assert.Equal(t, "testbed lab-1: removed 0 things\n", stdout)

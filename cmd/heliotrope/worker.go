@@ -70,8 +70,9 @@ missing, check them, and rename them into place. A second time it changes nothin
 newer heliotrope it is the upgrade. With mode: agentless in the inventory it installs the
 witness alone.
 
-A host that a running campaign has leased is refused, unless nothing has to be changed
-there: the campaign's controller installs its own version with the next trial.
+A host that a running campaign or another command has leased is refused, unless nothing
+has to be changed there: a campaign's controller installs its own version with the next
+trial.
 
 Exit codes: 0 all hosts have the programs, 1 a host has not, 2 bad input.`,
 		Example: `  heliotrope worker install inventories/lab-1.yaml
@@ -88,7 +89,7 @@ was left running: the folders LABEL.programs and LABEL.run/worker of the data fo
 where LABEL is the testbed's name. Everything else stays: heliotrope sweep removes what
 trials have left, and nothing without the testbed's label is touched.
 
-A host that a running campaign has leased is refused.
+A host that a running campaign or another command has leased is refused.
 
 Exit codes: 0 they are gone from all hosts, 1 a host was refused or could not be asked, 2 bad input.`,
 		Example: `  heliotrope worker remove inventories/lab-1.yaml`,

@@ -140,12 +140,16 @@ func leaseOf(bed *testbed.Testbed, host *inventory.Machine) owner.Hosts {
 }
 
 // take leases a host to the command, until release. When the host is leased already, the error is a problem that names the
-// owner, with that fix.
-func take(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine, command, fix string) (release func(), err error) {
+// owner. Its fix is ofCampaign when that is a campaign.
+func take(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine, command, ofCampaign string) (release func(), err error) {
 	hosts, name := leaseOf(bed, host), ownerOf("worker "+command)
 	err = hosts.Take(ctx, name, owner.Lease)
 	var held *owner.HeldError
 	if errors.As(err, &held) {
+		fix := held.Fix()
+		if owner.IsCampaign(held.Owner) {
+			fix = ofCampaign
+		}
 		return nil, problem.New(fault.Infrastructure, host.Name, "its lease", held.Found(), fix)
 	}
 	if err != nil {

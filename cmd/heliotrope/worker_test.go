@@ -294,6 +294,32 @@ func TestWorkerOfLeasedHosts(t *testing.T) {
 	assert.Equal(t, "host-b removed removed", h.asked(t, 0, "remove").done()[1])
 }
 
+// TestWorkerBesideAnotherCommand: of two commands of one person at the same time, the second is refused and told which process
+// has the host and what to do, and leaves that process its lease.
+func TestWorkerBesideAnotherCommand(t *testing.T) {
+	h := newSSHHosts(t, t.TempDir())
+	inv, err := inventory.Load(h.path)
+	require.NoError(t, err)
+	bed, err := h.connect(inv)
+	require.NoError(t, err)
+	defer bed.Close()
+	leased := leaseOf(bed, inv.Machine("host-b"))
+	for _, command := range []string{"install", "remove"} {
+		other := owner.Command("worker "+command, me(), os.Getpid()+1)
+		require.NoError(t, leased.Take(t.Context(), other, owner.Lease))
+		refused := h.asked(t, exitFailure, command)
+		require.Len(t, refused.Problems, 1, command)
+		assert.Contains(t, refused.Problems[0].Found, "it is leased to "+other+" until ")
+		assert.Contains(t, refused.Problems[0].Fix, "if it is dead, the host is free then", command)
+		held, err := leased.State(t.Context())
+		require.NoError(t, err)
+		require.Len(t, held, 1)
+		assert.Equal(t, other, held[0].Owner)
+		require.NoError(t, leased.Release(t.Context(), other))
+		assert.Empty(t, h.asked(t, 0, command).Problems, command)
+	}
+}
+
 // TestWorkerOfHostsThatAreAway: each host that does not answer is a problem with a fix, and the others are done.
 func TestWorkerOfHostsThatAreAway(t *testing.T) {
 	h := newSSHHosts(t, t.TempDir())

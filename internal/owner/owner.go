@@ -3,8 +3,8 @@
 // inventory, would remove each other's guests and disks.
 //
 // It promises that
-//   - a host has one owner, and nobody else gets it before the owner's lease has
-//     ended or was given back: anybody who is refused is told who the owner is, and until when;
+//   - a host has one owner, a campaign or a command, and nobody else gets it before the owner's
+//     lease has ended or was given back: anybody who is refused is told who the owner is, and until when;
 //   - an owner who finds one host of the testbed leased to another gets none of them, and everybody takes
 //     the hosts in the same order, so that two owners never wait for each other;
 //   - the host itself keeps the lease, by a clock that nobody sets: the lease ends on time
@@ -111,6 +111,19 @@ var (
 // recognised by the task queue of any of its activities; see Controller.
 func Campaign(queue, campaign string) string {
 	return "campaign " + campaign + " of controller " + Controller(queue)
+}
+
+// Command is the owner's name for a command that somebody runs: "heliotrope sweep of
+// ada@desk, process 4711". The person is USER@MACHINE. Two commands that run at the same
+// time are two owners, because their processes differ.
+func Command(command, person string, pid int) string {
+	return fmt.Sprintf("heliotrope %s of %s, process %d", command, person, pid)
+}
+
+// IsCampaign says whether an owner's name is that of a campaign.
+func IsCampaign(owner string) bool {
+	rest, is := strings.CutPrefix(owner, "campaign ")
+	return is && strings.Contains(rest, " of controller ")
 }
 
 // queuePrefix begins the name of each of our task queues; the controller's ID follows.

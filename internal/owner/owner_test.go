@@ -135,6 +135,29 @@ func TestOneOwner(t *testing.T) {
 	require.NoError(t, hosts.Take(t.Context(), theirs, Lease))
 }
 
+// TestTwoCommandsOfOnePerson: the second of two commands of a person that run at the same time is refused and told which
+// process has the host. When the first was killed, the second gets the host after the lease has ended.
+func TestTwoCommandsOfOnePerson(t *testing.T) {
+	host := newMachine(t, "host-a")
+	hosts, first, second := Hosts{host}, Command("sweep", "ada@desk", 4711), Command("sweep", "ada@desk", 4712)
+	require.NoError(t, hosts.Take(t.Context(), first, Lease))
+	require.ErrorContains(t, hosts.Take(t.Context(), second, Lease), "leased to heliotrope sweep of ada@desk, process 4711 until ")
+	require.NoError(t, hosts.Release(t.Context(), second))
+	assert.Equal(t, first, holders(t, hosts)["host-a"], "the second gives nothing back")
+	require.NoError(t, hosts.Release(t.Context(), first))
+	host.writes(t, thisBoot(t), -time.Second, first)
+	require.NoError(t, hosts.Take(t.Context(), second, Lease))
+	assert.Equal(t, second, holders(t, hosts)["host-a"])
+}
+
+// TestIsCampaign tells the names of campaigns from those of commands.
+func TestIsCampaign(t *testing.T) {
+	assert.True(t, IsCampaign(ours))
+	for _, name := range []string{Command("sweep", "ada@desk", 4711), "campaign night", "a campaign night of controller 1a2b3c4d", ""} {
+		assert.False(t, IsCampaign(name), name)
+	}
+}
+
 // TestHeldIsPlausible: what a host reports about its owner is shown to people, and
 // decides how long others wait.
 func TestHeldIsPlausible(t *testing.T) {
