@@ -49,7 +49,8 @@ func (w *workerCommand) status() *cobra.Command {
 		Use:   "status INVENTORY",
 		Short: "Show which of Heliotrope's programs are on each host, and which workers run there",
 		Long: `Show for each host of an inventory which of Heliotrope's programs are there, by their
-SHA-256, and whether they are the same as this machine's; to whom the host is leased; and
+SHA-256, and whether they are the same as this machine's, if this machine has copies to
+compare them with (a missing one is a warning); to whom the host is leased; and
 for each worker its testbed, its state, when it was started, its process ID, resident
 memory, processor time, and the last lines of its file errors. Workers of other testbeds
 that have the same data folder on a host are listed, too.
@@ -57,7 +58,7 @@ that have the same data folder on a host are listed, too.
 Exit codes: 0 all hosts were asked, 1 a host could not be asked, 2 bad input.`,
 		Example: `  heliotrope worker status inventories/lab-1.yaml
   heliotrope worker status inventories/lab-1.yaml --json | jq -r '.hosts[] | select(.programs | any(.same | not)) | .host'`,
-	}, w.statusOf)
+	}, copiesCompared, w.statusOf)
 }
 
 func (w *workerCommand) install() *cobra.Command {
@@ -77,7 +78,7 @@ trial.
 Exit codes: 0 all hosts have the programs, 1 a host has not, 2 bad input.`,
 		Example: `  heliotrope worker install inventories/lab-1.yaml
   heliotrope worker install inventories/lab-1.yaml --json | jq -r '.hosts[].programs[].done'`,
-	}, w.installOn)
+	}, copiesInstalled, w.installOn)
 }
 
 func (w *workerCommand) remove() *cobra.Command {
@@ -93,7 +94,7 @@ A host that a running campaign or another command has leased is refused.
 
 Exit codes: 0 they are gone from all hosts, 1 a host was refused or could not be asked, 2 bad input.`,
 		Example: `  heliotrope worker remove inventories/lab-1.yaml`,
-	}, w.removeFrom)
+	}, copiesUnused, w.removeFrom)
 }
 
 // workerReport is the answer of each of these commands.
@@ -103,9 +104,39 @@ type workerReport struct {
 	Problems []problem.Problem `json:"problems"`
 }
 
+// copies says what a command does with this machine's copies of the programs.
+type copies int
+
+const (
+	copiesUnused    copies = iota
+	copiesCompared         // a missing copy is a warning
+	copiesInstalled        // a missing copy is bad input, and no host is asked
+)
+
+// missingCopies says why this machine's copies of the programs that belong on the testbed's hosts cannot be read, an error for
+// each copy.
+func (w *workerCommand) missingCopies(bed *testbed.Testbed) (missing []error) {
+	seen := map[string]bool{}
+	for i := range bed.Inventory.Machines {
+		for _, program := range bed.Programs(&bed.Inventory.Machines[i], w.binary) {
+			if seen[program.Binary] {
+				continue
+			}
+			seen[program.Binary] = true
+			file, err := os.Open(program.Binary)
+			if err != nil {
+				missing = append(missing, err)
+				continue
+			}
+			_ = file.Close() // it was only opened
+		}
+	}
+	return missing
+}
+
 // onHosts makes a command call do for all hosts of its inventory at once, and print what it returns. A host for which do
 // fails is a problem, and keeps no other host from being done.
-func (w *workerCommand) onHosts(cmd *cobra.Command, do func(context.Context, *testbed.Testbed, *inventory.Machine) (workerHost, error)) *cobra.Command {
+func (w *workerCommand) onHosts(cmd *cobra.Command, use copies, do func(context.Context, *testbed.Testbed, *inventory.Machine) (workerHost, error)) *cobra.Command {
 	cmd.Args = usageArgs(cobra.ExactArgs(1))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		inv, err := inventory.Load(args[0])
@@ -120,18 +151,25 @@ func (w *workerCommand) onHosts(cmd *cobra.Command, do func(context.Context, *te
 			return err
 		}
 		defer bed.Close() //nolint:errcheck // the process ends
-		for _, binary := range []string{w.binary, bed.WitnessBinary} {
-			if _, err := os.Stat(binary); err != nil {
+		warnings := []problem.Problem{}
+		for _, err := range w.missingCopies(bed) {
+			switch use {
+			case copiesInstalled:
 				return usageError{fmt.Errorf("%w; want it beside heliotrope, where `make build` puts it", err)}
+			case copiesCompared:
+				warnings = append(warnings, problem.Warn("", "this machine's copies of the programs", err.Error(),
+					"to compare the hosts' versions with it, put it beside heliotrope, where `make build` puts it"))
 			}
 		}
-		return w.tell(cmd.Context(), cmd.OutOrStdout(), bed, do)
+		return w.tell(cmd.Context(), cmd.OutOrStdout(), bed, warnings, do)
 	}
 	return cmd
 }
 
-// tell calls do for each host that answers, and prints the report.
-func (w *workerCommand) tell(ctx context.Context, out io.Writer, bed *testbed.Testbed, do func(context.Context, *testbed.Testbed, *inventory.Machine) (workerHost, error)) error {
+// tell calls do for each host that answers, and prints the report, which begins its problems with the warnings.
+func (w *workerCommand) tell(ctx context.Context, out io.Writer, bed *testbed.Testbed, warnings []problem.Problem,
+	do func(context.Context, *testbed.Testbed, *inventory.Machine) (workerHost, error),
+) error {
 	silent := problem.Of(bed.Reach(ctx))
 	var machines []*inventory.Machine
 	var names []string
@@ -146,13 +184,13 @@ func (w *workerCommand) tell(ctx context.Context, out io.Writer, bed *testbed.Te
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	said := workerReport{Testbed: bed.Name(), Hosts: answers, Problems: append(append([]problem.Problem{}, silent...), problem.Of(err, names...)...)}
+	said := workerReport{Testbed: bed.Name(), Hosts: answers, Problems: append(warnings, slices.Concat(silent, problem.Of(err, names...))...)}
 	if w.asJSON {
 		err = printJSON(out, said)
 	} else {
 		err = said.print(out)
 	}
-	if err == nil && len(said.Problems) > 0 {
+	if err == nil && slices.ContainsFunc(said.Problems, func(p problem.Problem) bool { return !p.Warning }) {
 		err = exitCode(exitFailure)
 	}
 	return err

@@ -35,7 +35,9 @@ type hostProgram struct {
 	Name   string `json:"name"`
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"` // "" where it is not there
-	Same   bool   `json:"same"`   // as this machine's
+	// Same says whether it is the same as this machine's; null when that was not compared, because this machine has no copy of
+	// it, or because the command is remove.
+	Same *bool `json:"same"`
 	// Done is what was done with it, one of the constants below; "" for status, which does nothing.
 	Done string `json:"done,omitempty"`
 }
@@ -69,10 +71,24 @@ func (w *workerCommand) look(ctx context.Context, bed *testbed.Testbed, host *in
 		if err != nil {
 			return found, err
 		}
-		found.Programs = append(found.Programs, hostProgram{Name: path.Base(program.Path), Path: program.Path, SHA256: standing.There, Same: standing.Same()})
+		one := hostProgram{Name: path.Base(program.Path), Path: program.Path}
+		one.stands(standing)
+		found.Programs = append(found.Programs, one)
 	}
 	return found, nil
 }
+
+// stands sets what the host has, and whether that is this machine's.
+func (p *hostProgram) stands(standing link.Standing) {
+	p.SHA256, p.Same = standing.There, nil
+	if standing.Ours != "" {
+		same := standing.Same()
+		p.Same = &same
+	}
+}
+
+// isOurs says whether the host has the same program as this machine.
+func (p *hostProgram) isOurs() bool { return p.Same != nil && *p.Same }
 
 func (w *workerCommand) statusOf(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine) (workerHost, error) {
 	found, err := w.look(ctx, bed, host)
@@ -168,7 +184,7 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 	for i := range found.Programs {
 		found.Programs[i].Done = doneNothing
 	}
-	if !slices.ContainsFunc(found.Programs, func(p hostProgram) bool { return !p.Same }) {
+	if !slices.ContainsFunc(found.Programs, func(p hostProgram) bool { return !p.isOurs() }) {
 		return found, nil
 	}
 	release, err := take(ctx, bed, host, "install", "nothing: its campaign installs the programs of its controller with its next trial")
@@ -181,7 +197,7 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 	}
 	for i, program := range bed.Programs(host, w.binary) {
 		one := &found.Programs[i]
-		if one.Done = doneNothing; one.Same {
+		if one.Done = doneNothing; one.isOurs() {
 			continue
 		}
 		if err := link.Install(ctx, bed.Host(host.Name), program.Binary, program.Path, nil); err != nil {
@@ -195,7 +211,7 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 		if one.SHA256 == "" {
 			one.Done = doneInstalled
 		}
-		one.SHA256, one.Same = standing.There, standing.Same()
+		one.stands(standing)
 	}
 	return found, nil
 }
@@ -226,7 +242,7 @@ func (w *workerCommand) removeFrom(ctx context.Context, bed *testbed.Testbed, ho
 		if one.SHA256 != "" {
 			one.Done = doneRemoved
 		}
-		one.SHA256, one.Same = "", false
+		one.SHA256, one.Same = "", nil
 	}
 	return found, nil
 }
@@ -273,12 +289,14 @@ func (r workerReport) printWorkers(out io.Writer) {
 	}
 }
 
-// is says in words whether the program is there, and whether it is this machine's.
-func (p hostProgram) is() string {
+// is says in words whether the program is there, and, if that is known, whether it is this machine's.
+func (p *hostProgram) is() string {
 	switch {
 	case p.SHA256 == "":
 		return "not there"
-	case p.Same:
+	case p.Same == nil:
+		return "there"
+	case *p.Same:
 		return "the same"
 	}
 	return "another"

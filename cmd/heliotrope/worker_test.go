@@ -191,6 +191,34 @@ func TestWorkerInstallWithoutWorkers(t *testing.T) {
 	assert.NoFileExists(t, h.at("store", "lab-1.programs", "heliotrope-worker"))
 }
 
+// TestWorkerWithoutCopies: where this machine has no copies of the programs, status shows what the hosts have, says that it
+// cannot compare that, and succeeds; remove needs no copies; and install wants only those that it installs.
+func TestWorkerWithoutCopies(t *testing.T) {
+	h := newSSHHosts(t, t.TempDir())
+	h.asked(t, 0, "install")
+	require.NoError(t, os.Remove(h.worker))
+	said := h.asked(t, 0, "status")
+	assert.Equal(t, []string{"host-a, there, the same", "host-b, there, the same", "store, there, the same"}, said.same())
+	require.Len(t, said.Problems, 1)
+	assert.True(t, said.Problems[0].Warning)
+	assert.Contains(t, said.Problems[0].Found, h.worker)
+	assert.Contains(t, said.Problems[0].Fix, "put it beside heliotrope")
+	require.NoError(t, os.Remove(h.witness))
+	code, stdout, stderr := h.run(t, "status", h.path)
+	assert.Zero(t, code, stderr)
+	assert.Regexp(t, `(?m)^host-b +heliotrope-worker +there +[0-9a-f]{12} +- +-$`, stdout)
+	assert.Contains(t, stdout, "\n0 problems, 2 warnings\n")
+	removed := h.asked(t, 0, "remove")
+	assert.Empty(t, removed.Problems)
+	assert.Equal(t, []string{"host-a removed removed", "host-b removed removed", "store removed removed"}, removed.done())
+
+	text, err := os.ReadFile(h.path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(h.path, []byte(strings.Replace(string(text), "hypervisor: xen\n", "hypervisor: xen\nmode: agentless\n", 1)), 0o600))
+	require.NoError(t, os.WriteFile(h.witness, []byte("the witness"), 0o600))
+	assert.Equal(t, []string{"host-a installed", "host-b installed", "store installed"}, h.asked(t, 0, "install").done(), "the worker is not needed")
+}
+
 // TestWorkerStatus: for each worker it shows the testbed, the state, the start, what the worker takes, and what it said last.
 func TestWorkerStatus(t *testing.T) {
 	h := newSSHHosts(t, t.TempDir())
@@ -360,7 +388,7 @@ func TestWorkerBadInput(t *testing.T) {
 	require.NoError(t, os.Remove(h.witness))
 	code, _, stderr := h.run(t, "install", h.path)
 	assert.Equal(t, exitBadInput, code)
-	assert.Contains(t, stderr, "want it beside heliotrope")
+	assert.Contains(t, stderr, h.witness+": no such file or directory; want it beside heliotrope")
 	for host, server := range h.servers {
 		assert.Zero(t, server.Attempts(), "%s was asked", host)
 	}

@@ -88,7 +88,9 @@ type Standing struct {
 	// There is the SHA-256 of the program on the host, in hexadecimal: "" when there is no
 	// program, and Unreadable when the note beside it holds no digest.
 	There string
-	Ours  string // the SHA-256 of this machine's copy
+	// Ours is the SHA-256 of this machine's copy: "" when this machine has no copy that can be
+	// read.
+	Ours string
 
 	unpack string // the host's program that unpacks an upload: gunzip, busybox, or cat when there is none
 }
@@ -96,22 +98,24 @@ type Standing struct {
 // Unreadable is what Standing.There is instead of a text that cannot be a digest.
 const Unreadable = "unreadable"
 
-// Same says whether the host has the same program as this machine.
-func (s Standing) Same() bool { return s.There == s.Ours }
+// Same says whether the host has the same program as this machine. It is false when one of
+// them has none.
+func (s Standing) Same() bool { return s.Ours != "" && s.There == s.Ours }
 
 // Look compares a program at an absolute path of a host with this machine's copy, and writes
-// nothing there. When the program was written after its digest was noted, the host hashes
-// it, which takes an emulated host seconds.
+// nothing there. It is no error when this machine has no copy: Standing.Ours is "" then. When
+// the program was written after its digest was noted, the host hashes it, which takes an
+// emulated host seconds.
 func Look(ctx context.Context, host remote.Runner, binary, program string) (Standing, error) {
-	file, err := openCopy(host, binary, program)
-	if err != nil {
-		return Standing{}, err
+	own, err := openCopy(host, binary, program)
+	if err == nil {
+		defer own.Close()
 	}
-	defer file.Close()
-	return file.look(ctx, host, program, "")
+	return own.look(ctx, host, program, "")
 }
 
-// ownCopy is this machine's copy of a program, open at its beginning.
+// ownCopy is this machine's copy of a program, open at its beginning; without a copy it is
+// the zero value.
 type ownCopy struct {
 	*os.File
 	sizeBytes int64
@@ -142,7 +146,7 @@ func (own ownCopy) look(ctx context.Context, host remote.Runner, program, note s
 	}
 	unpack, found, _ := strings.Cut(string(there.Stdout), "\n")
 	found = strings.TrimSpace(found)
-	if _, err := hex.DecodeString(found); err != nil || found != "" && len(found) != len(own.digest) {
+	if _, err := hex.DecodeString(found); err != nil || found != "" && len(found) != hex.EncodedLen(sha256.Size) {
 		found = Unreadable
 	}
 	return Standing{There: found, Ours: own.digest, unpack: unpack}, nil

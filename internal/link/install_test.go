@@ -125,12 +125,18 @@ func TestLook(t *testing.T) {
 	if nothing := look(binary); nothing.There != "" || len(nothing.Ours) != 64 || nothing.Same() {
 		t.Errorf("of nothing: %+v", nothing)
 	}
+	if neither := look("/nowhere/worker"); neither.There != "" || neither.Ours != "" || neither.Same() {
+		t.Errorf("of nothing, without a copy of this machine's: %+v", neither)
+	}
 	install(t, host, binary, dir)
 	if same := look(binary); !same.Same() || same.There != same.Ours {
 		t.Errorf("of what was installed: %+v", same)
 	}
 	if another := look(other); another.Same() || another.There != look(binary).Ours {
 		t.Errorf("of another program: %+v", another)
+	}
+	if alone := look("/nowhere/worker"); alone.There != look(binary).There || alone.Ours != "" || alone.Same() {
+		t.Errorf("without a copy of this machine's: %+v", alone)
 	}
 	note := link.BinaryPath(dir) + ".sha256"
 	text, err := os.ReadFile(note)
