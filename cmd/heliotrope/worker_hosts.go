@@ -63,9 +63,14 @@ type hostWorker struct {
 	Said          []string   `json:"said"`                  // the last lines of its file errors
 }
 
+// nothingOf is what is known of a host that was not looked at.
+func nothingOf(host *inventory.Machine) workerHost {
+	return workerHost{Host: host.Name, Programs: []hostProgram{}, Workers: []hostWorker{}}
+}
+
 // look compares the programs that belong on a host with this machine's.
 func (w *workerCommand) look(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine) (workerHost, error) {
-	found := workerHost{Host: host.Name, Programs: []hostProgram{}, Workers: []hostWorker{}}
+	found := nothingOf(host)
 	for _, program := range bed.Programs(host, w.binary) {
 		standing, err := link.Look(ctx, bed.Host(host.Name), program.Binary, program.Path)
 		if err != nil {
@@ -176,6 +181,8 @@ func take(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine, co
 	}, nil
 }
 
+// installOn looks at the host's programs twice: before it takes the lease, because a host that has them already is not
+// leased, and under the lease, because a campaign that ended meanwhile has removed them.
 func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine) (workerHost, error) {
 	found, err := w.look(ctx, bed, host)
 	if err != nil {
@@ -192,7 +199,7 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 		return found, err
 	}
 	defer release()
-	if found, err = w.look(ctx, bed, host); err != nil { // a campaign that ended meanwhile has removed them
+	if found, err = w.look(ctx, bed, host); err != nil {
 		return found, err
 	}
 	for i, program := range bed.Programs(host, w.binary) {
@@ -216,17 +223,16 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 	return found, nil
 }
 
+// removeFrom looks at the host's programs once, when nobody else can change them any more: what is there before the lease was
+// taken, a campaign that ends meanwhile may remove. So it says nothing of the programs of a host that is refused.
 func (w *workerCommand) removeFrom(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine) (workerHost, error) {
-	found, err := w.look(ctx, bed, host)
-	if err != nil {
-		return found, err
-	}
 	release, err := take(ctx, bed, host, "remove", "let that end, or end it where it runs: it takes the programs away by itself")
 	if err != nil {
-		return found, err
+		return nothingOf(host), err
 	}
 	defer release()
-	if found, err = w.look(ctx, bed, host); err != nil { // a campaign that ended meanwhile has removed them
+	found, err := w.look(ctx, bed, host)
+	if err != nil {
 		return found, err
 	}
 	process := record.Process{Host: bed.Host(host.Name), Dir: testbed.RunDir(host, bed.Name(), testbed.WorkerFolder)}

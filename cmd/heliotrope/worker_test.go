@@ -136,6 +136,16 @@ func (h *sshHosts) at(host string, names ...string) string {
 	return filepath.Join(append([]string{h.data[host]}, names...)...)
 }
 
+// looks is how often somebody has looked at a program on a host.
+func (h *sshHosts) looks(host string) (count int) {
+	for _, line := range h.servers[host].Lines() {
+		if strings.Contains(line, "sha256sum <") {
+			count++
+		}
+	}
+	return count
+}
+
 // workerOn starts a shell script on a host as if it were a testbed's worker.
 func (h *sshHosts) workerOn(t *testing.T, host, label, script string) record.Process {
 	t.Helper()
@@ -266,8 +276,10 @@ func TestWorkerRemove(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, []byte("somebody's"), 0o600))
 	}
+	before := h.looks("host-a")
 	removed := h.asked(t, 0, "remove")
 	assert.Equal(t, []string{"host-a removed removed", "host-b removed removed", "store removed removed"}, removed.done())
+	assert.Equal(t, 2, h.looks("host-a")-before, "it looks at each of the two programs once")
 	assert.Equal(t, "not there", removed.Hosts[0].Programs[0].is())
 	for host := range h.servers {
 		assert.NoDirExists(t, h.at(host, "lab-1.programs"))
@@ -311,6 +323,7 @@ func TestWorkerOfLeasedHosts(t *testing.T) {
 
 	refused = h.asked(t, exitFailure, "remove")
 	require.Len(t, refused.Problems, 1)
+	assert.Empty(t, refused.Hosts[1].Programs, "a host that it may not touch is not looked at")
 	assert.FileExists(t, h.at("host-b", "lab-1.programs", "heliotrope-witness"))
 	assert.NoDirExists(t, h.at("host-a", "lab-1.programs"))
 	code, stdout, stderr := h.run(t, "remove", h.path)
