@@ -111,17 +111,16 @@ func (w *workerCommand) statusOf(ctx context.Context, bed *testbed.Testbed, host
 	if err != nil {
 		return found, err
 	}
+	var errs []error
 	for _, label := range slices.Sorted(maps.Keys(processes)) {
 		worker, err := workerOf(ctx, processes[label])
-		if err != nil {
-			return found, err
-		}
+		errs = append(errs, err) // what is not known of one worker hides neither the rest of it nor the others
 		if worker.State != record.None {
 			worker.Testbed = label
 			found.Workers = append(found.Workers, worker)
 		}
 	}
-	return found, nil
+	return found, errors.Join(errs...)
 }
 
 // saidLines is how many of the last lines of a worker's file errors are shown, and saidBytes how much of its end is read.
@@ -131,7 +130,7 @@ const (
 )
 
 // workerOf asks for the state of a worker's process. It asks last whether there is one, because the end of a trial removes
-// the process and its folder at any time.
+// the process and its folder at any time. What could not be asked is an error, and the rest is returned with it.
 func workerOf(ctx context.Context, process record.Process) (hostWorker, error) {
 	asked := time.Now()
 	usage, runs, usageErr := process.Usage(ctx)
@@ -141,9 +140,6 @@ func workerOf(ctx context.Context, process record.Process) (hostWorker, error) {
 		return hostWorker{State: record.None}, err
 	}
 	worker := hostWorker{State: status.State, Said: []string{}}
-	if err := errors.Join(usageErr, saidErr); err != nil {
-		return worker, err
-	}
 	if runs && status.State == record.Running {
 		since := asked.Add(-usage.Running).UTC().Truncate(time.Second)
 		worker.PID, worker.Since, worker.ResidentBytes, worker.CPUSeconds = usage.PID, &since, usage.ResidentBytes, usage.CPU.Seconds()
@@ -152,7 +148,7 @@ func workerOf(ctx context.Context, process record.Process) (hostWorker, error) {
 	for _, line := range lines[max(0, len(lines)-saidLines):] {
 		worker.Said = append(worker.Said, printable(line))
 	}
-	return worker, nil
+	return worker, errors.Join(usageErr, saidErr)
 }
 
 // leaseOf returns the one of the testbed's hosts, as something that can be leased.

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -232,7 +233,9 @@ func TestWorkerWithoutCopies(t *testing.T) {
 // TestWorkerStatus: for each worker it shows the testbed, the state, the start, what the worker takes, and what it said last.
 func TestWorkerStatus(t *testing.T) {
 	h := newSSHHosts(t, t.TempDir())
+	began := time.Now()
 	process := h.workerOn(t, "host-a", "lab-1", `for i in 1 2 3 4 5 6 7; do echo "line $i" >&2; done; printf 'a \033[2Jtrick\n' >&2; echo ready; exec sleep 600`)
+	started := time.Now()
 	gone := h.workerOn(t, "host-a", "lab-2", "echo 'out of memory' >&2; exec sleep 600")
 	for _, one := range []record.Process{process, gone} {
 		require.NoError(t, poll.Until(t.Context(), 10*time.Millisecond, func(ctx context.Context) (bool, error) {
@@ -246,15 +249,19 @@ func TestWorkerStatus(t *testing.T) {
 		return !alive, err
 	}))
 	require.NoError(t, os.MkdirAll(h.at("host-a", "Not a label.run", "worker"), 0o755))
+	asked := time.Now()
 	said := h.asked(t, 0, "status")
+	took := time.Since(asked)
 	workers := said.Hosts[0].Workers
 	require.Len(t, workers, 2)
 	assert.Equal(t, []string{"lab-1", "lab-2"}, []string{workers[0].Testbed, workers[1].Testbed})
 	assert.Equal(t, []record.State{record.Running, record.Ended}, []record.State{workers[0].State, workers[1].State})
 	require.NotNil(t, workers[0].Since)
-	assert.WithinDuration(t, time.Now(), *workers[0].Since, time.Hour)
-	assert.Positive(t, workers[0].PID)
-	assert.Positive(t, workers[0].ResidentBytes)
+	assert.False(t, workers[0].Since.Before(began.Add(-took-time.Second)), workers[0].Since)
+	assert.False(t, workers[0].Since.After(started.Add(time.Second)), workers[0].Since)
+	noted, err := os.ReadFile(filepath.Join(process.Dir, "pid"))
+	require.NoError(t, err)
+	assert.Equal(t, strings.Fields(string(noted))[0], strconv.Itoa(workers[0].PID))
 	assert.Equal(t, []string{"line 4", "line 5", "line 6", "line 7", "a  [2Jtrick"}, workers[0].Said)
 	assert.Equal(t, hostWorker{Testbed: "lab-2", State: record.Ended, Said: []string{"out of memory"}}, workers[1])
 	assert.Empty(t, said.Hosts[1].Workers)
@@ -263,6 +270,53 @@ func TestWorkerStatus(t *testing.T) {
 	assert.Regexp(t, `(?m)^host-a +lab-1 +running +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +\d+ +\d+\.\d MiB +\d+\.\d\d s$`, stdout)
 	assert.Regexp(t, `(?m)^host-a +lab-2 +ended +- +- +- +-$`, stdout)
 	assert.Contains(t, stdout, "host-a: the worker of lab-2 said last:\n  out of memory\n")
+}
+
+// TestWorkerOf: the figures of a worker are those that its host has told. What cannot be asked hides nothing else.
+func TestWorkerOf(t *testing.T) {
+	of := func(usage, tail remotetest.Reply) (hostWorker, error) {
+		host := remotetest.NewFake(t, "host-a")
+		for operation, reply := range map[string]remotetest.Reply{"usage": usage, "tail_of": tail, "status": {Stdout: "running\n\n"}} {
+			host.On(func(call remotetest.Call) bool { return len(call.Args) > 4 && call.Args[4] == operation }, reply)
+		}
+		return workerOf(t.Context(), record.Process{Host: host, Dir: "/srv/heliotrope/lab-1.run/worker"})
+	}
+	usage, tail := remotetest.Reply{Stdout: "4711 86400 27136 1234\n"}, remotetest.Reply{Stdout: "listening\n"}
+	asked := time.Now()
+	worker, err := of(usage, tail)
+	answered := time.Now()
+	require.NoError(t, err)
+	require.NotNil(t, worker.Since)
+	const day = 24 * time.Hour
+	assert.False(t, worker.Since.Before(asked.Add(-day).Truncate(time.Second)), worker.Since)
+	assert.False(t, worker.Since.After(answered.Add(-day)), worker.Since)
+	worker.Since = nil
+	assert.Equal(t, hostWorker{State: record.Running, PID: 4711, ResidentBytes: 27136 << 10, CPUSeconds: 12.34, Said: []string{"listening"}}, worker)
+
+	worker, err = of(remotetest.Reply{Stdout: "4711 -3 27136 1234\n"}, tail)
+	require.ErrorContains(t, err, "-3")
+	assert.Equal(t, hostWorker{State: record.Running, Said: []string{"listening"}}, worker)
+	worker, err = of(usage, remotetest.Reply{ExitCode: 1, Stderr: "tail: cannot open"})
+	require.ErrorContains(t, err, "cannot open")
+	assert.Equal(t, 4711, worker.PID)
+	assert.NotNil(t, worker.Since)
+}
+
+// TestWorkerStatusGoesOn: a worker of which something cannot be told is a problem, and is listed with the others.
+func TestWorkerStatusGoesOn(t *testing.T) {
+	h := newSSHHosts(t, t.TempDir())
+	first, second := h.workerOn(t, "host-a", "lab-1", "exec sleep 600"), h.workerOn(t, "host-a", "lab-2", "exec sleep 600")
+	require.NoError(t, os.Remove(filepath.Join(first.Dir, "errors")))
+	said := h.asked(t, exitFailure, "status")
+	require.Len(t, said.Problems, 1)
+	assert.Equal(t, "host-a", said.Problems[0].Host)
+	workers := said.Hosts[0].Workers
+	require.Len(t, workers, 2)
+	for i, process := range []record.Process{first, second} {
+		noted, err := os.ReadFile(filepath.Join(process.Dir, "pid"))
+		require.NoError(t, err)
+		assert.Equal(t, strings.Fields(string(noted))[0], strconv.Itoa(workers[i].PID))
+	}
 }
 
 // TestWorkerRemove: it removes the testbed's programs and its running worker, and nothing else.

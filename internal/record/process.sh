@@ -4,8 +4,9 @@
 # In the folder: `pid` (process id, its start time, the boot), `output`,
 # `errors`, and `stopped` once somebody has stopped it.
 
-# look_at sets since to the start time of process $1 in ticks after boot (field
-# 22 of /proc/PID/stat; the second, a name in parentheses, may hold anything).
+# look_at sets line to what /proc/PID/stat says of process $1, or of this shell
+# when that is self, and since to its start time in ticks after boot (field 22;
+# the second, a name in parentheses, may hold anything).
 # It fails when there is no such process, or only what is left of one.
 look_at() {
 	{ read -r line < "/proc/$1/stat"; } 2> /dev/null || return 1
@@ -83,17 +84,20 @@ status() {
 
 # usage prints of a running process: its id, the seconds since its start, its resident memory in kB (VmRSS,
 # proc_pid_status(5)), and the processor time that it has used in ticks (utime and stime, proc_pid_stat(5)).
-# A second has 100 ticks, except on Alpha and Itanium.
+# A second has 100 ticks, except on Alpha and Itanium. What time it is, the start of this shell tells: a container's
+# /proc/uptime may count from the container's start (lxcfs), and starts of processes count from the machine's.
 usage() {
-	alive && read -r line < "/proc/$pid/stat" && read -r uptime rest < /proc/uptime || return 0
+	alive || return 0
+	of_process=$line
+	look_at self || return 0
 	resident=0
 	while read -r name value rest; do
 		if [ "$name" = VmRSS: ]; then
 			resident=$value
 		fi
 	done < "/proc/$pid/status"
-	set -- ${line##*) }
-	echo "$pid $((${uptime%.*} - ${20} / 100)) $resident $((${12} + ${13}))"
+	set -- ${of_process##*) }
+	echo "$pid $(((since - started) / 100)) $resident $((${12} + ${13}))"
 } 2> /dev/null
 
 # signal sends signal $1 to the process alone.

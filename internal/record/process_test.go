@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 )
 
@@ -88,27 +89,110 @@ func lives(pid int) bool {
 	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
-// TestUsage: what a process that runs has used, and nothing of one that does not.
+// taken is what /proc says of a process: its processor time in the program and in the kernel (fields 14 and 15 of
+// proc_pid_stat(5)) in ticks of 10 ms, and its resident memory (VmRSS, proc_pid_status(5)).
+type taken struct {
+	user, system  time.Duration
+	residentBytes int64
+}
+
+func takenBy(t *testing.T, pid int) (now taken) {
+	t.Helper()
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	must(t, err)
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])) // from field 3 on
+	for field, into := range map[int]*time.Duration{14: &now.user, 15: &now.system} {
+		ticks, err := strconv.ParseInt(fields[field-3], 10, 64)
+		must(t, err)
+		*into = time.Duration(ticks) * 10 * time.Millisecond
+	}
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	must(t, err)
+	_, after, _ := strings.Cut(string(status), "\nVmRSS:")
+	kB, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
+	must(t, err)
+	now.residentBytes = kB << 10
+	return now
+}
+
+// until waits until a condition holds.
+func until(t *testing.T, is func() bool) {
+	t.Helper()
+	must(t, poll.Until(t.Context(), 5*time.Millisecond, func(context.Context) (bool, error) { return is(), nil }))
+}
+
+// TestUsage: what a process that runs has used, and nothing of one that does not. The process works, in its program and in
+// the kernel, and then waits, so that what /proc says of it just before and just after is all but equal.
 func TestUsage(t *testing.T) {
 	eachShell(t, func(t *testing.T, p Process) {
 		if usage, runs, err := p.Usage(t.Context()); err != nil || runs || usage != (Usage{}) {
 			t.Errorf("of nothing: %+v, %v, %v", usage, runs, err)
 		}
-		must(t, p.Start(t.Context(), "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done; : > worked; exec sleep 600"))
-		for {
-			if _, err := os.Stat(filepath.Join(p.Dir, "worked")); err == nil {
-				break
-			}
-		}
+		began := time.Now()
+		must(t, p.Start(t.Context(), "sh", "-c", "mkfifo never; while [ ! -e enough ]; do : > data; done; : > worked; read -r line < never"))
+		started, pid := time.Now(), recorded(t, p)
+		until(t, func() bool {
+			now := takenBy(t, pid)
+			return now.user >= 50*time.Millisecond && now.system >= 50*time.Millisecond && time.Since(started) > 1100*time.Millisecond
+		})
+		must(t, os.WriteFile(filepath.Join(p.Dir, "enough"), nil, 0o600))
+		until(t, func() bool {
+			_, err := os.Stat(filepath.Join(p.Dir, "worked"))
+			return err == nil
+		})
+
+		before, asked := takenBy(t, pid), time.Now()
 		usage, runs, err := p.Usage(t.Context())
+		after, answered := takenBy(t, pid), time.Now()
 		must(t, err)
-		if !runs || usage.PID != recorded(t, p) || usage.ResidentBytes <= 0 || usage.CPU <= 0 || usage.Running < 0 || usage.Running > time.Hour {
-			t.Errorf("%+v, %v: want process %d with memory and processor time", usage, runs, recorded(t, p))
+		if !runs || usage.PID != pid {
+			t.Errorf("%+v, %v: want process %d", usage, runs, pid)
 		}
+		if least, most := before.user+before.system, after.user+after.system; usage.CPU < least || usage.CPU > most {
+			t.Errorf("processor time %v, want %v to %v", usage.CPU, least, most)
+		}
+		if least, most := min(before.residentBytes, after.residentBytes), max(before.residentBytes, after.residentBytes); usage.ResidentBytes < least || usage.ResidentBytes > most {
+			t.Errorf("%d bytes resident, want %d to %d", usage.ResidentBytes, least, most)
+		}
+		// It is in whole seconds, of starts that are in ticks.
+		const tick = 10 * time.Millisecond
+		if least, most := asked.Sub(started)-tick-time.Second, answered.Sub(began)+tick; usage.Running <= least || usage.Running > most {
+			t.Errorf("it runs for %v, want more than %v and at most %v", usage.Running, least, most)
+		}
+
 		_, err = p.Stop(t.Context(), "TERM", time.Second)
 		must(t, err)
 		if _, runs, err := p.Usage(t.Context()); err != nil || runs {
 			t.Errorf("of one that was stopped: %v, %v", runs, err)
+		}
+	})
+}
+
+// container is a host whose /proc/uptime counts from the start of a container, as lxcfs makes it.
+type container struct {
+	remote.Runner
+	uptime string // the path of that file
+}
+
+func (c container) Run(ctx context.Context, command remote.Command) (remote.Result, error) {
+	command.Args = slices.Clone(command.Args)
+	for i, arg := range command.Args {
+		command.Args[i] = strings.ReplaceAll(arg, "/proc/uptime", c.uptime)
+	}
+	return c.Runner.Run(ctx, command)
+}
+
+// TestUsageInAContainer: where a process seems to have been started after the time that it is, nothing of it is hidden.
+func TestUsageInAContainer(t *testing.T) {
+	eachShell(t, func(t *testing.T, p Process) {
+		uptime := filepath.Join(t.TempDir(), "uptime")
+		must(t, os.WriteFile(uptime, []byte("0.50 0.25\n"), 0o600))
+		p.Host = container{p.Host, uptime}
+		must(t, p.Start(t.Context(), "sleep", "600"))
+		usage, runs, err := p.Usage(t.Context())
+		must(t, err)
+		if !runs || usage.PID != recorded(t, p) || usage.Running < 0 {
+			t.Errorf("%+v, %v", usage, runs)
 		}
 	})
 }
