@@ -8,6 +8,7 @@ import (
 
 	"heliotrope/activities"
 	"heliotrope/internal/campaign"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 )
 
@@ -49,6 +50,10 @@ var takes = map[string][]string{
 	activities.SteerUntil:      {"until", "none"},
 }
 
+// BeingPlanned is the code of the refusal that ends by itself: the campaign's plan is just
+// being made, and the same update may be tried again. Nothing counts failures by it.
+const BeingPlanned cause.Code = "being-planned"
+
 // refuse is why an update is not possible in the campaign's state, with all reasons in one
 // line; nil when it may be tried. The dataset decides whether cells and trials are
 // possible.
@@ -56,7 +61,7 @@ func (s stand) refuse(update string, what activities.Steering) error {
 	switch s.state {
 	case "planning":
 		if s.trials == 0 {
-			return fault.New(fault.BadInput, "campaign %s is just being planned: try again in a moment", s.campaign)
+			return fault.Because(fault.BadInput, BeingPlanned, fmt.Errorf("campaign %s is just being planned: try again in a moment", s.campaign))
 		}
 	case "running":
 	default:

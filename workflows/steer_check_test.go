@@ -100,6 +100,7 @@ func TestRefusals(t *testing.T) {
 			err := test.stand.refuse(test.update, test.what)
 			require.ErrorContains(t, err, test.want)
 			assert.Equal(t, fault.BadInput, fault.Of(err))
+			assert.Equal(t, name == "just begun", fault.CauseOf(err) == BeingPlanned, "commands wait for the end of this refusal")
 			assert.NotContains(t, err.Error(), "\n")
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"strings"
@@ -16,11 +17,16 @@ import (
 	"heliotrope/activities"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/fault/wire"
+	"heliotrope/internal/poll"
 	"heliotrope/workflows"
 )
 
-// steerLimit is how long a campaign may take to answer.
-const steerLimit = 30 * time.Second
+// steerLimit is how long a campaign may take to answer, and planLimit how long a command waits
+// for its plan. A plan of 10,000 trials is made within seconds.
+const (
+	steerLimit = 30 * time.Second
+	planLimit  = time.Minute
+)
 
 // steered is a campaign's answer.
 type steered struct {
@@ -32,12 +38,12 @@ type steered struct {
 	Answer   string `json:"answer"` // what was done, in one sentence
 }
 
-// steer sends an update to a campaign, and waits for its answer. A refused update is bad
-// input: it has changed nothing.
-func steer(ctx context.Context, c client.Client, name, update string, what activities.Steering) (steered, error) {
+// steer sends an update to a campaign, and waits for its answer. While the campaign is just
+// being planned, it tries again, and tells progress so when that takes longer than quietFor. A
+// refused update is bad input: it has changed nothing.
+func steer(ctx context.Context, c client.Client, name, update string, what activities.Steering, progress io.Writer) (steered, error) {
 	answer := steered{Campaign: name, Update: update, By: what.By, Why: what.Why}
-	id := workflows.CampaignID(name)
-	info, err := describe(ctx, c, id)
+	info, err := describe(ctx, c, workflows.CampaignID(name))
 	if errors.Is(err, errNoCampaign) {
 		return answer, usageError{explainMissing(ctx, err, name)}
 	}
@@ -47,15 +53,35 @@ func steer(ctx context.Context, c client.Client, name, update string, what activ
 	if ended := outcomeOf(info.GetStatus()); ended != outcomeRunning {
 		return answer, usageError{fmt.Errorf("campaign %s %s: there is nothing to steer", name, ended.sentence())}
 	}
+	began := time.Now()
+	told := began
+	for {
+		err := answer.ask(ctx, c, what)
+		now := time.Now()
+		if wire.CauseOf(err) != workflows.BeingPlanned || now.Sub(began) >= planLimit {
+			return answer, explainSteer(ctx, name, update, err)
+		}
+		if now.Sub(told) >= quietFor {
+			told = now
+			fmt.Fprintf(progress, "campaign %s is just being planned: the %s has waited for that for %s\n", name, update, seconds(now.Sub(began)))
+		}
+		if poll.Pause(ctx, 200*time.Millisecond) != nil {
+			return answer, fmt.Errorf("interrupted: campaign %s was just being planned, and has not taken the %s", name, update)
+		}
+	}
+}
+
+// ask sends the update once, and sets its ID and the campaign's answer.
+func (s *steered) ask(ctx context.Context, c client.Client, what activities.Steering) error {
 	limited, cancel := context.WithTimeout(ctx, steerLimit)
 	defer cancel()
-	handle, err := c.UpdateWorkflow(limited, client.UpdateWorkflowOptions{WorkflowID: id, UpdateName: update,
+	handle, err := c.UpdateWorkflow(limited, client.UpdateWorkflowOptions{WorkflowID: workflows.CampaignID(s.Campaign), UpdateName: s.Update,
 		Args: []any{what}, WaitForStage: client.WorkflowUpdateStageCompleted})
-	if err == nil {
-		answer.UpdateID = handle.UpdateID()
-		err = handle.Get(limited, &answer.Answer)
+	if err != nil {
+		return err
 	}
-	return answer, explainSteer(ctx, name, update, err)
+	s.UpdateID = handle.UpdateID()
+	return handle.Get(limited, &s.Answer)
 }
 
 // explainSteer says why a campaign was not steered.
@@ -99,7 +125,8 @@ func me() string {
 const steerLong = `
 
 Who, when and why is kept in the dataset, in its table campaign_events. What cannot be
-is refused in one sentence, and then nothing has changed (exit code 2). In the Temporal
+is refused in one sentence, and then nothing has changed (exit code 2). A campaign that
+was just started is waited for, a minute at most, until its plan is made. In the Temporal
 UI the same is an update of the campaign's workflow, by the same name.`
 
 // command is the command line's command for an update.
@@ -128,7 +155,7 @@ func (s steering) command() *cobra.Command {
 				return err
 			}
 			defer session.client.Close()
-			answer, err := steer(cmd.Context(), session.client, args[0], s.update, what)
+			answer, err := steer(cmd.Context(), session.client, args[0], s.update, what, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -117,8 +117,7 @@ func TestSteeringOutlivesTheServer(t *testing.T) {
 		return wantRun(t, 0, want, "run", file, "--data", data, "--detach")
 	}
 	begin("runs")
-	awaitStatus(t, c, "steered", func(status workflows.CampaignStatus) bool { return status.State == "running" })
-	steer("pause", "steered", "--now")
+	steer("pause", "steered", "--now") // which waits until the campaign has its plan
 	steer("drain", "steered", "--lane", "simulated-1")
 	steer("resume", "steered", "--lane", "simulated-1")
 	steer("quarantine", "steered", "simulated-2")

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +47,7 @@ func TestSteer(t *testing.T) {
 	handle.On("Get", mock.Anything, mock.Anything).Run(func(args mock.Arguments) {
 		*args.Get(1).(*string) = "lane sim-1 pauses after its trial"
 	}).Return(nil)
-	answer, err := steer(t.Context(), server, "quick", "pause", what)
+	answer, err := steer(t.Context(), server, "quick", "pause", what, io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, steered{Campaign: "quick", Update: "pause", UpdateID: "u-1", By: "eva@ws1", Why: "lunch",
 		Answer: "lane sim-1 pauses after its trial"}, answer)
@@ -72,7 +74,7 @@ func TestSteerRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := steeredServer(test.status)
 			server.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(nil, test.err)
-			_, err := steer(t.Context(), server, "quick", "pause", activities.Steering{Why: "lunch"})
+			_, err := steer(t.Context(), server, "quick", "pause", activities.Steering{Why: "lunch"}, io.Discard)
 			require.Error(t, err)
 			var out strings.Builder
 			assert.Equal(t, test.code, report(&out, err))
@@ -82,10 +84,54 @@ func TestSteerRefused(t *testing.T) {
 	}
 }
 
+// beingPlanned is a server on which campaign quick is planned for so long.
+func beingPlanned(lasts time.Duration) *mocks.Client {
+	server, handle, began := steeredServer(enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING), &mocks.WorkflowUpdateHandle{}, time.Now()
+	handle.On("UpdateID").Return("u-1")
+	get := handle.On("Get", mock.Anything, mock.Anything)
+	get.Run(func(args mock.Arguments) {
+		refusal := wire.ToTemporal(fault.Because(fault.BadInput, workflows.BeingPlanned, errors.New("campaign quick is just being planned")))
+		if time.Since(began) >= lasts {
+			*args.Get(1).(*string), refusal = "all lanes pause", nil
+		}
+		get.Return(refusal)
+	})
+	server.On("UpdateWorkflow", mock.Anything, mock.Anything).Return(handle, nil)
+	return server
+}
+
+// TestSteerWaitsForThePlan: a campaign that was just started is steered when it has its plan. The command waits silently at
+// first, says then what it waits for, and gives up after a minute.
+func TestSteerWaitsForThePlan(t *testing.T) {
+	why := activities.Steering{Why: "lunch"}
+	for lasts, lines := range map[time.Duration]int{time.Second: 0, 5 * time.Second: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			var progress strings.Builder
+			answer, err := steer(t.Context(), beingPlanned(lasts), "quick", "pause", why, &progress)
+			require.NoError(t, err)
+			assert.Equal(t, "all lanes pause", answer.Answer)
+			assert.Equal(t, lines, strings.Count(progress.String(), "campaign quick is just being planned: the pause has waited for that for "), progress.String())
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := steer(t.Context(), beingPlanned(time.Hour), "quick", "pause", why, io.Discard)
+		require.ErrorContains(t, err, "campaign quick is just being planned")
+		assert.Equal(t, exitBadInput, report(io.Discard, err))
+		assert.LessOrEqual(t, time.Since(began), planLimit+time.Second)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, interrupt := context.WithTimeout(t.Context(), 3*time.Second)
+		defer interrupt()
+		_, err := steer(ctx, beingPlanned(time.Hour), "quick", "pause", why, io.Discard)
+		require.ErrorContains(t, err, "interrupted: campaign quick was just being planned, and has not taken the pause")
+	})
+}
+
 func TestSteerUnknownCampaign(t *testing.T) {
 	server := &mocks.Client{}
 	server.On("DescribeWorkflowExecution", mock.Anything, mock.Anything, "").Return(nil, serviceerror.NewNotFound("no"))
-	_, err := steer(t.Context(), server, "typo", "resume", activities.Steering{Why: "lunch"})
+	_, err := steer(t.Context(), server, "typo", "resume", activities.Steering{Why: "lunch"}, io.Discard)
 	assert.ErrorContains(t, err, `no campaign "typo" on this Temporal server`)
 	assert.Equal(t, exitBadInput, report(&strings.Builder{}, err))
 }
