@@ -65,8 +65,8 @@ Exit code 0 when all verdicts are what they were and no control failed, 3 otherw
 	flags.Float64Var(&o.limits.RTTTolerancePercent, "rtt-tolerance-percent", defaults.RTTTolerancePercent, "in percent of it, whichever is more")
 	flags.Float64Var(&o.limits.SteadyState.RangePercent, "steady-range", defaults.SteadyState.RangePercent, "range of a steady load, in percent")
 	flags.Float64Var(&o.limits.SteadyState.SlopePercent, "steady-slope", defaults.SteadyState.SlopePercent, "slope of a steady load, in percent")
-	flags.Float64Var(&o.limits.Recovery.WithinPercent, "recovery-within", defaults.Recovery.WithinPercent, "how near the IOPS must be to those before, in percent")
-	flags.DurationVar(&o.limits.Recovery.For, "recovery-for", defaults.Recovery.For, "for how long they must be")
+	flags.Float64Var(&o.limits.Recovery.WithinPercent, "recovery-within", defaults.Recovery.WithinPercent, "how far the IOPS may be below the new site's steady level, in percent")
+	flags.DurationVar(&o.limits.Recovery.For, "recovery-for", defaults.Recovery.For, "for how long they must be no further below it")
 	flags.BoolVar(&o.asJSON, "json", false, "print JSON")
 	flags.StringVar(&o.write, "write", "", "write all that was found to this file, as JSON")
 	return cmd

@@ -229,7 +229,7 @@ type SteadyState struct {
 
 // Recovery is when the load counts as back after a stall.
 type Recovery struct {
-	// How near the IOPS must be to those of the phase before, in percent: 10 by default. More is as good.
+	// How far the IOPS may be below the new site's own steady level, in percent: 10 by default. More is as good.
 	WithinPercent float64 `yaml:"within_percent,omitempty" jsonschema:"exclusiveMinimum=0,maximum=100"`
 	// For how long: 5s by default, or phases.after when that is less.
 	For time.Duration `yaml:"for,omitempty"`
