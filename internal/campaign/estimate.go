@@ -14,10 +14,12 @@ const (
 	// on the emulated testbed.
 	assumedXenMigration = 20 * time.Second
 	// assumedVSphereMigration is how long the task of a relocation through the lab's vCenter
-	// takes: 63 s over iSCSI, 66 s over NFS, and 71 s with a disk of 32 MiB, each observed once
-	// at 60 ms and 100 Mbit/s on a busy machine (docs/vsphere.md). How long it takes with a real
-	// vCenter is not known.
-	assumedVSphereMigration = 70 * time.Second
+	// takes, and assumedVSphereWithDisk the same where the disk is moved as well: 17.5 s over
+	// iSCSI, 19.6 s over NFS, and 25.1 s with a disk of 32 MiB, each observed once at 60 ms and
+	// 100 Mbit/s on a quiet machine (docs/vsphere.md, "The lab's vCenter"). How long it takes with a
+	// real vCenter is not known.
+	assumedVSphereMigration = 20 * time.Second
+	assumedVSphereWithDisk  = 26 * time.Second
 	// assumedKVMMigration and assumedKVMOverWAN are the same for QEMU: 7.7 s were observed on the
 	// emulated testbed without a WAN; the value over a WAN is a guess.
 	assumedKVMMigration = 8 * time.Second
@@ -145,6 +147,8 @@ func (s *Spec) loadTime(cell Cell) time.Duration {
 func (s *Spec) migrationTime(cell Cell) time.Duration {
 	assumed := assumedXenMigration
 	switch {
+	case cell.Hypervisor == VSphere && cell.Storage == Local:
+		assumed = assumedVSphereWithDisk
 	case cell.Hypervisor == VSphere:
 		assumed = assumedVSphereMigration
 	case cell.Hypervisor == KVM && mustProfile(cell.WAN).IsShaping():

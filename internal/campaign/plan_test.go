@@ -131,7 +131,7 @@ func TestEstimateOfHypervisors(t *testing.T) {
 		// Of a trial's time, 203 s are not the migration.
 		"kvm":           {"matrix: {hypervisor: [kvm], storage: [nfs], wan: [lan, continental], access: [database]}", 2 * (2*203 + 8 + 12) * time.Second},
 		"a full mirror": {"disk: {size_mib: 30}\nmatrix: {hypervisor: [kvm], storage: [mirror]" + plain, 2 * (203 + 8 + 20) * time.Second},
-		"vsphere":       {"disk: {size_mib: 32}\nmatrix: {hypervisor: [vsphere], storage: [nfs, local]" + plain, 2 * 2 * (203 + 70) * time.Second},
+		"vsphere":       {"disk: {size_mib: 32}\nmatrix: {hypervisor: [vsphere], storage: [nfs, local]" + plain, 2 * (2*203 + 20 + 26) * time.Second},
 		"a slow WAN":    {"matrix: {guest_memory_mib: [256], storage: [nfs], wan: ['rtt=40ms,rate=16777216bit'], access: [database]}", 2 * (203 + 128) * time.Second},
 		"a limit":       {"matrix: {hypervisor: [kvm], bandwidth_mib_per_s: [2], guest_memory_mib: [256], storage: [nfs]" + plain, 2 * (203 + 128) * time.Second},
 		"no longer than it may take": {"limits: {migration: 1m}\nmatrix: {hypervisor: [kvm], bandwidth_mib_per_s: [2], guest_memory_mib: [256], storage: [nfs]" + plain,
