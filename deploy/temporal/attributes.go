@@ -95,6 +95,14 @@ func waitUsable(ctx context.Context, c client.Client, namespace string, names []
 // knownWithin is how long a server may take until all its parts know of a change.
 const knownWithin = 60 * time.Second
 
+// permanently returns an error that patiently does not try again after; nil stays nil.
+func permanently(err error) error {
+	if err == nil {
+		return nil
+	}
+	return backoff.Permanent(err)
+}
+
 // patiently repeats a request until all parts of a server know of a recent change.
 func patiently(ctx context.Context, ask func() error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, ask() },

@@ -98,10 +98,7 @@ func (p *Prepared) namespace(ctx context.Context, c client.Client, there bool, k
 	p.RetentionHours = max(kept, wanted).Hours()
 	switch {
 	case !there:
-		_, err := c.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
-			Namespace: p.Namespace, Description: "Campaigns of Heliotrope", WorkflowExecutionRetentionPeriod: durationpb.New(wanted)})
-		var exists *serviceerror.NamespaceAlreadyExists // somebody else made it at the same time
-		if err != nil && !errors.As(err, &exists) {
+		if err := p.register(ctx, c, wanted); err != nil {
 			return fmt.Errorf("make namespace %s: %w", p.Namespace, err)
 		}
 		p.Made = append(p.Made, fmt.Sprintf("%s, which keeps closed workflows for %s", text, days(wanted)))
@@ -117,6 +114,27 @@ func (p *Prepared) namespace(ctx context.Context, c client.Client, there bool, k
 		p.There = append(p.There, fmt.Sprintf("%s, which keeps closed workflows for %s", text, days(kept)))
 	}
 	return nil
+}
+
+// register makes the namespace, unless somebody else has made it at the same time. "It exists
+// already" is believed only if the namespace is then there: a server on SQLite also says so when
+// its database was busy, and has made nothing. (IsDupEntryError in Temporal 1.32.1's
+// common/persistence/sql/sqlplugin/sqlite/driver.go compares bits of SQLite's result codes, and
+// SQLITE_BUSY shares one with SQLITE_CONSTRAINT.)
+func (p *Prepared) register(ctx context.Context, c client.Client, wanted time.Duration) error {
+	return patiently(ctx, func() error {
+		_, err := c.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
+			Namespace: p.Namespace, Description: "Campaigns of Heliotrope", WorkflowExecutionRetentionPeriod: durationpb.New(wanted)})
+		var exists *serviceerror.NamespaceAlreadyExists
+		if err == nil || !errors.As(err, &exists) {
+			return permanently(err)
+		}
+		_, there, askErr := retention(ctx, c, p.Namespace)
+		if there || askErr != nil {
+			return permanently(askErr)
+		}
+		return err
+	})
 }
 
 // known waits until all the server's parts know the new namespace.

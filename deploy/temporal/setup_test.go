@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
 )
@@ -67,6 +69,85 @@ func TestSetup(t *testing.T) {
 	more.Attributes = maps.Clone(needs.Attributes)
 	more.Attributes["HeliotropeOther"] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
 	wantBadInput(t, Check(t.Context(), c, s, more.Attributes), "HeliotropeOther", "heliotrope temporal setup")
+}
+
+// registering is a server that answers each request to make its namespace as the test says, and
+// has the namespace from the first answer on that makes it.
+type registering struct {
+	workflowservice.UnimplementedWorkflowServiceServer
+	operatorservice.UnimplementedOperatorServiceServer
+	answer func(try int32) (makes bool, err error)
+	tries  atomic.Int32
+	made   atomic.Bool
+}
+
+func (r *registering) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
+	return &workflowservice.GetSystemInfoResponse{ServerVersion: OldestServer}, nil
+}
+
+func (r *registering) RegisterNamespace(context.Context, *workflowservice.RegisterNamespaceRequest) (*workflowservice.RegisterNamespaceResponse, error) {
+	makes, err := r.answer(r.tries.Add(1))
+	r.made.Store(makes)
+	return &workflowservice.RegisterNamespaceResponse{}, serviceerror.ToStatus(err).Err()
+}
+
+// there is an error while the namespace is not there.
+func (r *registering) there() error {
+	if r.made.Load() {
+		return nil
+	}
+	return serviceerror.ToStatus(serviceerror.NewNamespaceNotFound("heliotrope")).Err()
+}
+
+func (r *registering) DescribeNamespace(context.Context, *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
+	return &workflowservice.DescribeNamespaceResponse{}, r.there()
+}
+
+func (r *registering) CountWorkflowExecutions(context.Context, *workflowservice.CountWorkflowExecutionsRequest) (*workflowservice.CountWorkflowExecutionsResponse, error) {
+	return &workflowservice.CountWorkflowExecutionsResponse{}, r.there()
+}
+
+func (r *registering) ListSearchAttributes(context.Context, *operatorservice.ListSearchAttributesRequest) (*operatorservice.ListSearchAttributesResponse, error) {
+	return &operatorservice.ListSearchAttributesResponse{}, r.there()
+}
+
+// TestNamespaceThatExistsAlready: only a namespace that is there exists. A server on SQLite whose
+// database was busy says that it exists, too, and is asked again.
+func TestNamespaceThatExistsAlready(t *testing.T) {
+	exists := serviceerror.NewNamespaceAlreadyExists("Namespace already exists.")
+	for name, test := range map[string]struct {
+		answer func(try int32) (makes bool, err error)
+		tries  int32
+		says   string // "": it works
+	}{
+		"somebody else made it": {func(int32) (bool, error) { return true, exists }, 1, ""},
+		"the database was busy": {func(try int32) (bool, error) {
+			if try < 3 {
+				return false, exists
+			}
+			return true, nil
+		}, 3, ""},
+		"not allowed": {func(int32) (bool, error) { return false, serviceerror.NewPermissionDenied("not yours", "") }, 1, "not yours"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service, server := &registering{answer: test.answer}, grpc.NewServer()
+			workflowservice.RegisterWorkflowServiceServer(server, service)
+			operatorservice.RegisterOperatorServiceServer(server, service)
+			listener, err := net.Listen("tcp", anyPort)
+			require.NoError(t, err)
+			served := make(chan error, 1)
+			go func() { served <- server.Serve(listener) }()
+			_, err = Setup(t.Context(), settingsOf(t, map[string]string{"TEMPORAL_ADDRESS": listener.Addr().String()}), Needs{Retention: 24 * time.Hour}, zerolog.Nop())
+			server.Stop()
+			require.NoError(t, <-served)
+			assert.Equal(t, test.tries, service.tries.Load())
+			if test.says != "" {
+				require.ErrorContains(t, err, test.says)
+				return
+			}
+			require.NoError(t, err)
+		})
+	}
 }
 
 // ancient is a server that reports its version and records all other requests.

@@ -52,13 +52,16 @@ func Binary(t testing.TB) string {
 }
 
 // OnSQLite returns the replacements in temporal.yaml that give a cluster SQLite files in the
-// folder instead of PostgreSQL. If the file has changed so that a replacement finds nothing, the
-// test fails.
+// folder instead of PostgreSQL. Each file has one connection, as it has in the embedded server:
+// with several, SQLite is busy at times, which Temporal takes for a row that exists already. If
+// temporal.yaml has changed so that a replacement finds nothing, the test fails.
 func OnSQLite(dir string) []string {
 	return []string{
 		"pluginName: postgres12_pgx", "pluginName: sqlite",
 		"databaseName: temporal\n", "databaseName: " + filepath.Join(dir, "temporal.db") + "\n",
 		"databaseName: temporal_visibility\n", "databaseName: " + filepath.Join(dir, "visibility.db") + "\n",
+		"maxConns: 20", "maxConns: 1", "maxIdleConns: 20", "maxIdleConns: 1",
+		"maxConns: 10", "maxConns: 1", "maxIdleConns: 10", "maxIdleConns: 1",
 		"connectAttributes: { host: /run/postgresql }", `connectAttributes: { mode: rwc, setup: "true", journal_mode: WAL, synchronous: NORMAL }`,
 	}
 }
