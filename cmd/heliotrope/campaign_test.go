@@ -104,10 +104,6 @@ func beating(details any) func(context.Context) error {
 func useServer(t *testing.T) {
 	t.Helper()
 	ownHome(t)
-	for _, name := range []string{"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_API_KEY", temporal.CodecEnv} {
-		t.Setenv(name, "")
-	}
-	t.Setenv("TEMPORAL_CONFIG_FILE", filepath.Join(t.TempDir(), "none.toml"))
 	if os.Getenv("HELIOTROPE_SERVER") != "" {
 		return
 	}

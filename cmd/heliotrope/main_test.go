@@ -5,12 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"heliotrope/deploy/lab"
+	"heliotrope/deploy/temporal"
+	"heliotrope/internal/freeport"
 )
 
 // run runs the command line with a home of its own, and returns the exit code.
@@ -25,10 +31,32 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
+// ownHome hides the user's home, and every Temporal server of the user: those that the environment names, and one at the
+// default address. Commands look for a server where the last controller had one, which is an address that nobody listens on.
 func ownHome(t *testing.T) {
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	for _, name := range []string{"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_API_KEY", temporal.CodecEnv} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("TEMPORAL_CONFIG_FILE", filepath.Join(t.TempDir(), "none.toml"))
+	stateDir := stateDirOf(t)
+	require.NoError(t, os.MkdirAll(stateDir, 0o700))
+	last := serveState{Embedded: true, Address: freeport.Loopback(t).String(), UI: "http://" + freeport.Loopback(t).String(), Namespace: temporal.DefaultNamespace}
+	require.NoError(t, last.write(stateDir))
+}
+
+// TestOwnHome: with its own home, a test finds no server that may run on this machine.
+func TestOwnHome(t *testing.T) {
+	t.Setenv("TEMPORAL_ADDRESS", temporal.DefaultAddress)
+	ownHome(t)
+	settings, _, err := settingsOf(stateDirOf(t))
+	require.NoError(t, err)
+	assert.NotEqual(t, temporal.DefaultAddress, settings.Address)
+	assert.False(t, settings.Configured())
+	_, err = (&campaignCommand{}).open(t.Context())
+	require.ErrorIs(t, err, temporal.ErrNotRunning)
 }
 
 func TestBadInputIsOneLineAndExitCode2(t *testing.T) {
