@@ -2,6 +2,8 @@ package kvm
 
 import (
 	"encoding/xml"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,33 +14,43 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// FuzzRewrite: whatever XML a source's libvirt gives, the target is told its own kernel, disk, bridge and file for the
-// console, and nothing that opens more of it to the guest.
-func FuzzRewrite(f *testing.F) {
+// FuzzAtTarget: whatever XML a source's libvirt gives, every path that the target is told is one of its own.
+func FuzzAtTarget(f *testing.F) {
 	there := guest
 	there.Disk, there.Bridge, there.Kernel = hypervisor.Disk{Path: "/mnt/vm.img", File: true}, "br1", "/other"
-	text, err := (&Host{label: "lab", domainType: "kvm", cpuMode: "host-passthrough"}).render(guest)
+	h := &Host{label: "lab", domainType: "kvm", cpuMode: "host-passthrough"}
+	text, err := h.render(guest)
 	require.NoError(f, err)
 	f.Add(text)
+	f.Add(dumped(f))
+	ours := []string{there.Kernel, there.Ramdisk, there.Disk.Path, consolePath(there.Name)}
 	f.Fuzz(func(t *testing.T, text string) {
-		again, err := rewrite(text, there)
-		var domain libvirtxml.Domain
-		if err != nil || domain.Unmarshal(again) != nil { // the target's libvirt would refuse it, too
+		again, err := h.atTarget(text, there)
+		if err != nil {
 			return
 		}
-		require.NoError(t, onlyOurs(&domain))
-		require.Equal(t, there.Kernel, domain.OS.Kernel)
+		var domain libvirtxml.Domain
+		require.NoError(t, domain.Unmarshal(again))
+		require.Equal(t, hypervisor.UUID(there.Name).String(), domain.UUID)
 		require.Equal(t, there.Cmdline, domain.OS.Cmdline)
-		require.Len(t, domain.Devices.Disks, 1)
-		require.Equal(t, there.Disk.Path, domain.Devices.Disks[0].Source.File.File)
-		for _, device := range domain.Devices.Interfaces {
-			require.Equal(t, there.Bridge, device.Source.Bridge.Bridge)
-		}
-		for _, serial := range domain.Devices.Serials {
-			require.Equal(t, consolePath(there.Name), serial.Log.File)
+		require.Equal(t, there.Bridge, domain.Devices.Interfaces[0].Source.Bridge.Bridge)
+		for _, path := range value.FindAllStringSubmatch(again, -1) {
+			require.Contains(t, ours, strings.TrimSpace(path[1]))
 		}
 	})
 }
+
+// dumped is what virsh dumpxml --migratable --security-info (libvirt 9.0) printed of a guest of the emulated testbed that
+// ran, with another label.
+func dumped(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/domain.xml")
+	require.NoError(t, err)
+	return string(text)
+}
+
+// value is the beginning of a text or an attribute that is a path.
+var value = regexp.MustCompile(`[">]\s*(/[^<"]*)`)
 
 // FuzzCapabilities: whatever libvirt says of a host, and whatever label it has for QEMU's account, nobody gets a negative
 // number.
@@ -67,7 +79,6 @@ func FuzzFacts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		facts, err := parseFacts(text)
 		if err != nil {
-			require.NotContains(t, err.Error(), "\n")
 			return
 		}
 		require.GreaterOrEqual(t, facts.availableMiB, 0)
@@ -113,7 +124,6 @@ func FuzzUsage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		usage, err := parseUsage(text)
 		if err != nil {
-			require.NotContains(t, err.Error(), "\n")
 			return
 		}
 		require.Positive(t, usage.All)

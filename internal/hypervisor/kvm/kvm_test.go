@@ -39,7 +39,7 @@ func TestRender(t *testing.T) {
 	}
 	there := guest
 	there.Disk, there.Bridge, there.Kernel = hypervisor.Disk{Path: "/mnt/vm.img", File: true}, "br1", "/other"
-	text, err = rewrite(text, there)
+	text, err = h.atTarget(text, there)
 	require.NoError(t, err)
 	for _, want := range []string{`<disk type="file"`, `<source file="/mnt/vm.img">`, `<source bridge="br1">`, "<kernel>/other</kernel>"} {
 		require.Contains(t, text, want)
@@ -47,7 +47,7 @@ func TestRender(t *testing.T) {
 	require.NotContains(t, text, "/dev/sdb")
 
 	there.Disk = hypervisor.Disk{Path: "/dev/loop1", Base: "/dev/loop2"}
-	_, err = rewrite(text, there)
+	_, err = h.atTarget(text, there)
 	require.ErrorContains(t, err, "format qcow2")
 
 	stranger := guest
@@ -56,29 +56,70 @@ func TestRender(t *testing.T) {
 	require.Equal(t, fault.BadInput, fault.Of(err))
 }
 
-// TestRewriteIsOfOurs: who rules the source's host cannot have the target open more to the guest, or write elsewhere.
-func TestRewriteIsOfOurs(t *testing.T) {
-	good, err := newFakeHost(t, "host-a").render(guest)
+// TestTargetOpensOnlyOurs: whoever controls the source's host can have the target open no path but ours, whatever the
+// source's libvirt says of the domain.
+func TestTargetOpensOnlyOurs(t *testing.T) {
+	h := newFakeHost(t, "host-a")
+	good, err := h.render(guest)
+	require.NoError(t, err)
+	want, err := h.atTarget(good, guest)
 	require.NoError(t, err)
 	for name, replace := range map[string][2]string{
-		"no kernel":      {"<os>", "<oz>"},
-		"QEMU arguments": {`<domain type="kvm">`, `<domain type="kvm" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"><qemu:commandline><qemu:arg value="-x"/></qemu:commandline>`},
-		"a host device":  {"</devices>", `<hostdev mode="subsystem" type="pci"><source><address domain="0x0" bus="0x1" slot="0x0" function="0x0"/></source></hostdev></devices>`},
-		"a host folder":  {"</devices>", `<filesystem type="mount"><source dir="/etc"/><target dir="x"/></filesystem></devices>`},
-		"shared memory":  {"</devices>", `<shmem name="x"><size unit="M">4</size></shmem></devices>`},
+		"QEMU arguments":   {`<domain type="kvm">`, `<domain type="kvm" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0"><qemu:commandline><qemu:arg value="-x"/></qemu:commandline>`},
+		"a host device":    {"</devices>", `<hostdev mode="subsystem" type="pci"><source><address domain="0x0" bus="0x1" slot="0x0" function="0x0"/></source></hostdev></devices>`},
+		"a host folder":    {"</devices>", `<filesystem type="mount"><source dir="/etc"/><target dir="x"/></filesystem></devices>`},
+		"shared memory":    {"</devices>", `<shmem name="x"><size unit="M">4</size></shmem></devices>`},
+		"another console":  {consolePath(guest.Name), "/etc/cron.d/x"},
+		"another emulator": {"<devices>", "<devices><emulator>/bin/evil</emulator>"},
+		"a channel":        {"</devices>", `<channel type="unix"><source mode="bind" path="/run/evil"/><target type="virtio" name="x"/></channel></devices>`},
+		"a serial file":    {"</devices>", `<serial type="file"><source path="/etc/cron.d/x"/><target port="1"/></serial></devices>`},
+		"firmware":         {"<os>", `<os><loader readonly="yes" type="pflash">/etc/evil</loader><nvram>/etc/shadow</nvram>`},
+		"a ROM":            {`<rom enabled="no">`, `<rom file="/etc/shadow">`},
+		"entropy":          {"</devices>", `<rng model="virtio"><backend model="random">/etc/shadow</backend></rng></devices>`},
+		"a security label": {"</domain>", `<seclabel type="none"/></domain>`},
 	} {
 		text := strings.Replace(good, replace[0], replace[1], 1)
-		if name == "no kernel" {
+		require.NotEqual(t, good, text, name)
+		got, err := h.atTarget(text, guest)
+		require.NoError(t, err, name)
+		require.Equal(t, want, got, name)
+	}
+	_, err = h.atTarget(strings.Replace(good, `mode="host-passthrough"`, `mode="/etc/shadow"`, 1), guest)
+	require.ErrorContains(t, err, `"/etc/shadow" where it can have no path`)
+	for says, replace := range map[string][2]string{
+		"no machine":         {"<os>", "<oz>"},
+		"was asked for":      {"<name>lab.vm</name>", "<name>lab.other</name>"},
+		"2 disks":            {"</devices>", `<disk type="block" device="disk"><source dev="/dev/sda"/><target dev="vdb"/></disk></devices>`},
+		"2 network cards":    {"</devices>", `<interface type="bridge"><source bridge="br0"/></interface></devices>`},
+		"not of format raw,": {`type="raw"`, `type="qcow2"`},
+	} {
+		text := strings.Replace(good, replace[0], replace[1], 1)
+		if says == "no machine" {
 			text = strings.Replace(text, "</os>", "</oz>", 1)
 		}
-		require.NotEqual(t, good, text, name)
-		_, err := rewrite(text, guest)
-		require.ErrorContains(t, err, "libvirt's XML at the source", name)
+		require.NotEqual(t, good, text, says)
+		_, err := h.atTarget(text, guest)
+		require.ErrorContains(t, err, "libvirt's XML at the source: ", says)
+		require.ErrorContains(t, err, says)
 	}
-	text, err := rewrite(strings.Replace(good, consolePath(guest.Name), "/etc/cron.d/x", 1), guest)
+}
+
+// TestAtTarget: of what libvirt says of a domain that runs, the target gets the machine's version, the processor, and the
+// places of all devices.
+func TestAtTarget(t *testing.T) {
+	there := guest
+	there.Disk = hypervisor.Disk{Path: "/mnt/vm.img", File: true}
+	text, err := newFakeHost(t, "host-a").atTarget(dumped(t), there)
 	require.NoError(t, err)
-	require.NotContains(t, text, "/etc/cron.d")
-	require.Contains(t, text, consolePath(guest.Name))
+	var source, target libvirtxml.Domain
+	require.NoError(t, source.Unmarshal(dumped(t)))
+	require.NoError(t, target.Unmarshal(text))
+	require.Equal(t, "pc-q35-7.2", target.OS.Type.Machine)
+	require.Equal(t, source.CPU, target.CPU)
+	require.Equal(t, source.Devices.Controllers, target.Devices.Controllers)
+	require.Equal(t, source.Devices.Disks[0].Address, target.Devices.Disks[0].Address)
+	require.Equal(t, source.Devices.Interfaces[0].Address, target.Devices.Interfaces[0].Address)
+	require.Equal(t, there.Disk.Path, target.Devices.Disks[0].Source.File.File)
 }
 
 // TestRenderOverlay: libvirt is told what backs an image, and that nothing backs that.
@@ -86,7 +127,8 @@ func TestRenderOverlay(t *testing.T) {
 	here, there := guest, guest
 	here.Disk = hypervisor.Disk{Path: "/dev/loop1", Base: "/dev/loop2", Copy: hypervisor.IncrementalCopy}
 	there.Disk = hypervisor.Disk{Path: "/dev/loop3", Base: "/dev/loop4", Copy: hypervisor.IncrementalCopy}
-	text, err := newFakeHost(t, "host-a").render(here)
+	h := newFakeHost(t, "host-a")
+	text, err := h.render(here)
 	require.NoError(t, err)
 	for _, disk := range []hypervisor.Disk{here.Disk, there.Disk} {
 		var domain libvirtxml.Domain
@@ -98,7 +140,7 @@ func TestRenderOverlay(t *testing.T) {
 		require.Equal(t, "raw", got.BackingStore.Format.Type)
 		require.Equal(t, disk.Base, got.BackingStore.Source.Block.Dev)
 		require.Contains(t, text, "<backingStore></backingStore>")
-		text, err = rewrite(text, there)
+		text, err = h.atTarget(text, there)
 		require.NoError(t, err)
 	}
 }

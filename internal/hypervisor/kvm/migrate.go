@@ -165,7 +165,7 @@ func (m *migration) ready(ctx context.Context) error {
 	if err != nil {
 		return m.source.failed("ask for the XML of "+m.name, err)
 	}
-	if m.xml, err = rewrite(text, m.order.AtTarget); err != nil {
+	if m.xml, err = m.from.atTarget(text, m.order.AtTarget); err != nil {
 		return fault.As(fault.Infrastructure, err)
 	}
 	m.flags = flagsOf(m.order)
@@ -188,7 +188,11 @@ func (m *migration) prepare(ctx context.Context) error {
 	if err != nil {
 		return m.source.failed("begin to migrate "+m.name, err)
 	}
-	m.params = replaced(m.params, libvirt.MigrateParamDestXML, text)
+	// libvirt returns the XML that it was given. The target is sent no other.
+	if m.xml, err = m.from.atTarget(text, m.order.AtTarget); err != nil {
+		return errors.Join(fault.As(fault.Infrastructure, err), m.callBack())
+	}
+	m.params = replaced(m.params, libvirt.MigrateParamDestXML, m.xml)
 	m.note("prepare at " + m.to.Host())
 	m.cookie, _, err = m.target.virt.DomainMigratePrepare3Params(m.params, m.cookie, m.targetFlags())
 	if err != nil {

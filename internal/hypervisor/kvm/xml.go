@@ -4,7 +4,10 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"path"
+	"slices"
+	"strings"
 
 	"libvirt.org/go/libvirtxml"
 
@@ -47,18 +50,27 @@ func consolePath(name string) string { return path.Join(logs, name+".console.log
 // is invariant (invtsc), because QEMU would then refuse to migrate the domain; the guest keeps time by kvm-clock,
 // which KVM corrects at the target.
 func (h *Host) render(d hypervisor.Domain) (string, error) {
-	if err := h.checkName(d.Name); err != nil {
+	domain, err := h.describe(d)
+	if err != nil {
 		return "", err
 	}
+	return marshal(domain)
+}
+
+// describe is what render writes.
+func (h *Host) describe(d hypervisor.Domain) (*libvirtxml.Domain, error) {
+	if err := h.checkName(d.Name); err != nil {
+		return nil, err
+	}
 	if d.MemoryMiB <= 0 || d.VCPUs <= 0 {
-		return "", fault.New(fault.BadInput, "domain %s: memory %d MiB, %d CPUs: both must be above zero", d.Name, d.MemoryMiB, d.VCPUs)
+		return nil, fault.New(fault.BadInput, "domain %s: memory %d MiB, %d CPUs: both must be above zero", d.Name, d.MemoryMiB, d.VCPUs)
 	}
 	mark, err := xml.Marshal(metadata{Label: h.label})
 	if err != nil {
-		return "", fmt.Errorf("domain %s: %w", d.Name, err)
+		return nil, fmt.Errorf("domain %s: %w", d.Name, err)
 	}
 	port := uint(0)
-	domain := libvirtxml.Domain{
+	domain := &libvirtxml.Domain{
 		Type: h.domainType, Name: d.Name, UUID: d.UUID().String(),
 		Metadata:   &libvirtxml.DomainMetadata{XML: string(mark)},
 		Memory:     &libvirtxml.DomainMemory{Value: uint(d.MemoryMiB), Unit: "MiB"},
@@ -87,7 +99,7 @@ func (h *Host) render(d hypervisor.Domain) (string, error) {
 			Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
 			ROM:    &libvirtxml.DomainROM{Enabled: "no"}}}
 	}
-	return marshal(&domain)
+	return domain, nil
 }
 
 func (h *Host) cpu() *libvirtxml.DomainCPU {
@@ -137,51 +149,94 @@ func bridgeOf(name string) *libvirtxml.DomainInterfaceSource {
 	return &libvirtxml.DomainInterfaceSource{Bridge: &libvirtxml.DomainInterfaceSourceBridge{Bridge: name}}
 }
 
-// rewrite is a domain's XML from libvirt, with the paths of another host. Everything else, such as the addresses of
-// its devices, must stay as it is.
-func rewrite(text string, d hypervisor.Domain) (string, error) {
-	var domain libvirtxml.Domain
-	if err := domain.Unmarshal(text); err != nil {
+// atTarget is our description of a domain at the target of its migration, with what must be the same on both sides
+// from the XML of the source's libvirt: the machine's version, the processor, and where the devices are on their buses.
+// Nothing else of that XML gets to the target, because whoever controls the source's host determines it: a path in it
+// would open more of the target to the guest than its disk and its bridge.
+func (h *Host) atTarget(text string, d hypervisor.Domain) (string, error) {
+	var source libvirtxml.Domain
+	if err := source.Unmarshal(text); err != nil {
 		return "", fmt.Errorf("domain %s: read libvirt's XML: %w", d.Name, err)
 	}
-	if err := onlyOurs(&domain); err != nil {
+	target, err := h.describe(d)
+	if err != nil {
+		return "", err
+	}
+	if err := alike(&source, target); err != nil {
 		return "", fmt.Errorf("domain %s: libvirt's XML at the source: %w", d.Name, err)
 	}
-	domain.OS.Kernel, domain.OS.Initrd, domain.OS.Cmdline = d.Kernel, d.Ramdisk, d.Cmdline
-	wanted := disks(d.Disk)
-	if len(domain.Devices.Disks) != len(wanted) {
-		return "", fmt.Errorf("domain %s has %d disks at the source, and %d at the target", d.Name, len(domain.Devices.Disks), len(wanted))
+	target.OS.Type.Machine = source.OS.Type.Machine
+	target.CPU = source.CPU
+	from, to := source.Devices, target.Devices
+	to.Controllers = controllersOf(from.Controllers)
+	for i := range to.Disks {
+		to.Disks[i].Address = from.Disks[i].Address
 	}
-	for i, disk := range wanted {
-		at := &domain.Devices.Disks[i]
-		if at.Driver == nil || at.Driver.Type != disk.Driver.Type {
-			return "", fmt.Errorf("domain %s is to have a disk of format %s at the target, and has another at the source", d.Name, disk.Driver.Type)
-		}
-		at.Source, at.BackingStore = disk.Source, disk.BackingStore
+	for i := range to.Interfaces {
+		to.Interfaces[i].Address = from.Interfaces[i].Address
 	}
-	for i := range domain.Devices.Interfaces {
-		domain.Devices.Interfaces[i].Source = bridgeOf(d.Bridge)
-		domain.Devices.Interfaces[i].Target = nil
+	if text, err = marshal(target); err != nil {
+		return "", err
 	}
-	for i := range domain.Devices.Serials {
-		domain.Devices.Serials[i].Log = consoleOf(d.Name)
-	}
-	return marshal(&domain)
+	return text, onlyPaths(text, d.Kernel, d.Ramdisk, d.Disk.Path, d.Disk.Base, consolePath(d.Name))
 }
 
-// onlyOurs refuses a domain that lacks what all our domains have, or that has what none of them has and what would
-// give the guest access to more of the target than its disk and its bridge: whoever controls the source's host
-// determines the XML.
-func onlyOurs(domain *libvirtxml.Domain) error {
-	switch devices := domain.Devices; {
-	case domain.OS == nil || devices == nil:
-		return errors.New("it has no kernel or no devices")
-	case domain.QEMUCommandline != nil || domain.QEMUOverride != nil:
-		return errors.New("it has arguments for QEMU, which none of ours has")
-	case len(devices.Hostdevs) > 0 || len(devices.Filesystems) > 0 || len(devices.Shmems) > 0:
-		return errors.New("it has a device, a folder or memory of its host, which none of ours has")
+// onlyPaths refuses XML in which a text or an attribute begins with a slash and is none of ours, such as a "processor"
+// that is a path.
+func onlyPaths(text string, ours ...string) error {
+	check := func(text string) error {
+		if text = strings.TrimSpace(text); strings.HasPrefix(text, "/") && !slices.Contains(ours, text) {
+			return fmt.Errorf("libvirt's XML at the source has %q where it can have no path", text)
+		}
+		return nil
+	}
+	for decoder := xml.NewDecoder(strings.NewReader(text)); ; {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		switch token := token.(type) {
+		case xml.CharData:
+			err = check(string(token))
+		case xml.StartElement:
+			for _, attribute := range token.Attr {
+				err = errors.Join(err, check(attribute.Value))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("read the XML for the target: %w", err)
+		}
+	}
+}
+
+// alike refuses a domain of the source that is not the one that we described: QEMU at the target would wait for a
+// state of other devices than the source sends.
+func alike(source, target *libvirtxml.Domain) error {
+	from, to := source.Devices, target.Devices
+	switch {
+	case source.Name != target.Name || source.UUID != target.UUID:
+		return fmt.Errorf("it is %q (%s), and %s (%s) was asked for", source.Name, source.UUID, target.Name, target.UUID)
+	case source.OS == nil || source.OS.Type == nil || from == nil:
+		return errors.New("it has no machine or no devices")
+	case len(from.Disks) != len(to.Disks) || len(from.Interfaces) != len(to.Interfaces):
+		return fmt.Errorf("it has %d disks and %d network cards, and is to have %d and %d", len(from.Disks), len(from.Interfaces), len(to.Disks), len(to.Interfaces))
+	}
+	for i := range to.Disks {
+		if at, want := from.Disks[i].Driver, to.Disks[i].Driver.Type; at == nil || at.Type != want {
+			return fmt.Errorf("its disk is not of format %s, which it is to have at the target", want)
+		}
 	}
 	return nil
+}
+
+// controllersOf are controllers without what belongs to their host.
+func controllersOf(all []libvirtxml.DomainController) []libvirtxml.DomainController {
+	plain := make([]libvirtxml.DomainController, 0, len(all))
+	for i := range all {
+		c := &all[i]
+		plain = append(plain, libvirtxml.DomainController{Type: c.Type, Index: c.Index, Model: c.Model, PCI: c.PCI, USB: c.USB, VirtIOSerial: c.VirtIOSerial, Address: c.Address})
+	}
+	return plain
 }
 
 // consoleOf makes the host keep a log of a domain's serial console.
