@@ -74,7 +74,7 @@ var ways = []way{
 var elsewhere = []struct{ pattern, why, where string }{
 	{`^make `, "it builds, tests or measures for minutes to hours; TestDocumentedCommands checks that the target exists", ".ci/run"},
 	{`^tools/`, "it needs a testbed, or a machine that does nothing else; TestDocumentedCommands checks that the tool exists", "make test-lab"},
-	{`heliotrope lab up($| --(hypervisor|cpus))`, "it starts an emulated testbed", "make test-lab"},
+	{`heliotrope lab up($| --(hypervisor|cpus|ipv6))`, "it starts an emulated testbed", "make test-lab"},
 	{`heliotrope guest build`, "it downloads Debian's packages", "TestBuildGuest"},
 	{`run examples/controls\.yaml`, "its controls need real clocks and hosts", "tools/controls-check"},
 	{`sweep [^#]* --yes`, "it would change this machine, which plays the hosts", "TestSweepRemoves"},

@@ -70,6 +70,7 @@ command started is stopped again. A testbed's hypervisor never changes.`,
 		Example: `  heliotrope lab up
   heliotrope lab up --name quick --hypervisor kvm
   heliotrope lab up --name second --guest-memory 128
+  heliotrope lab up --name six --hypervisor kvm --ipv6
   heliotrope lab up --json | jq -r .inventory`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,6 +97,7 @@ command started is stopped again. A testbed's hypervisor never changes.`,
 	flags.IntVar(&options.DataMiB, "data-memory", options.DataMiB, "part of each node's memory for the disks under test, MiB")
 	flags.IntVar(&options.GuestMiB, "guest-memory", options.GuestMiB, "default memory of the measured guest, MiB")
 	flags.IntVar(&options.MTU, "mtu", options.MTU, "MTU of the test network, bytes")
+	flags.BoolVar(&options.IPv6, "ipv6", options.IPv6, "IPv6 on the test network, instead of IPv4")
 	flags.StringVar((*string)(&options.Accel), "accel", string(options.Accel), "auto (a bounded trial decides), kvm or tcg")
 	flags.IntVar(&options.FirstPort, "first-port", options.FirstPort, "first of three ports on 127.0.0.1 for the nodes' ssh, and a fourth for a vCenter; 0: any free ones")
 	flags.StringVar(&options.Mirror, "debian-mirror", options.Mirror, "package archive for the image; empty: the default of mmdebstrap")

@@ -121,7 +121,7 @@ func (l *Lab) Status(ctx context.Context) Status {
 
 func (l *Lab) nodeStatus(ctx context.Context, name string) NodeStatus {
 	n := l.node(name)
-	status := NodeStatus{Name: name, Address: addresses[name].String(), Console: n.console()}
+	status := NodeStatus{Name: name, Address: l.Options.network().nodes[name].String(), Console: n.console()}
 	pids, err := n.find()
 	if err == nil && len(pids) == 0 {
 		return status

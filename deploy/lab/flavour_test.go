@@ -105,10 +105,13 @@ func TestOnlyWhatIsDownIsStarted(t *testing.T) {
 	assert.Equal(t, AccelTCG, l.Options.Accel, "as the others run")
 	assert.True(t, l.node(Store).running() && l.node(HostA).running())
 
-	l.Options.MTU = 9000
-	_, err = l.toStart(ctx, request)
-	assert.ErrorIs(t, err, ErrBadInput)
-	assert.ErrorContains(t, err, "runs with other options")
+	for name, change := range map[string]func(*Options){"MTU": func(o *Options) { o.MTU = 9000 }, "IPv6": func(o *Options) { o.IPv6 = true }} {
+		l.Options = request.Options
+		change(&l.Options)
+		_, err = l.toStart(ctx, request)
+		assert.ErrorIs(t, err, ErrBadInput, name)
+		assert.ErrorContains(t, err, "runs with other options", name)
+	}
 	assert.True(t, l.node(Store).running() && l.node(HostA).running())
 }
 

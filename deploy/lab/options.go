@@ -27,6 +27,8 @@ type Options struct {
 	// FirstPort, when not zero, puts the nodes' ssh on FirstPort and the two ports after it, and
 	// a vCenter on the fourth. Zero lets the system choose free ports.
 	FirstPort int `json:"first_port"`
+	// IPv6 gives the test network IPv6 addresses instead of IPv4 addresses.
+	IPv6 bool `json:"ipv6,omitempty"`
 }
 
 // maxCPUs is far more than three nodes on one machine have any use for.

@@ -24,16 +24,39 @@ import (
 	"heliotrope/internal/inventory"
 )
 
-// The test network (in RFC 2544's range for benchmarks).
+// bridgeMACs are the hardware addresses of the nodes' bridges.
+var bridgeMACs = map[string]string{HostA: "52:54:00:12:00:0a", HostB: "52:54:00:12:00:0b", Store: "52:54:00:12:00:01"}
+
+// network has the addresses on a test network. All testbeds have the same ones, because no packet
+// leaves a testbed.
+type network struct {
+	nodes   map[string]netip.Addr // by the nodes' names
+	helpers map[string]netip.Addr // by the names of the nodes that they are
+	guest   netip.Prefix
+}
+
+// The test network of each family: in IPv4 of RFC 2544's range for benchmarks, in IPv6 of the
+// unique local addresses (RFC 4193).
 var (
-	addresses = map[string]netip.Addr{
-		HostA: netip.MustParseAddr("198.18.0.1"),
-		HostB: netip.MustParseAddr("198.18.0.2"),
-		Store: netip.MustParseAddr("198.18.0.3"),
+	ipv4Network = network{
+		nodes:   map[string]netip.Addr{HostA: netip.MustParseAddr("198.18.0.1"), HostB: netip.MustParseAddr("198.18.0.2"), Store: netip.MustParseAddr("198.18.0.3")},
+		helpers: map[string]netip.Addr{HostA: netip.MustParseAddr("198.18.0.11"), HostB: netip.MustParseAddr("198.18.0.12")},
+		guest:   netip.MustParsePrefix("198.18.0.10/24"),
 	}
-	guestAddress = netip.MustParsePrefix("198.18.0.10/24")
-	bridgeMACs   = map[string]string{HostA: "52:54:00:12:00:0a", HostB: "52:54:00:12:00:0b", Store: "52:54:00:12:00:01"}
+	ipv6Network = network{
+		nodes:   map[string]netip.Addr{HostA: netip.MustParseAddr("fd00:198:18::1"), HostB: netip.MustParseAddr("fd00:198:18::2"), Store: netip.MustParseAddr("fd00:198:18::3")},
+		helpers: map[string]netip.Addr{HostA: netip.MustParseAddr("fd00:198:18::11"), HostB: netip.MustParseAddr("fd00:198:18::12")},
+		guest:   netip.MustParsePrefix("fd00:198:18::10/64"),
+	}
 )
+
+// network is the testbed's test network.
+func (o Options) network() network {
+	if o.IPv6 {
+		return ipv6Network
+	}
+	return ipv4Network
+}
 
 // hostBridge is a host's bridge on the test network.
 const hostBridge = "br0"
@@ -161,9 +184,10 @@ func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile,
 		role = "store"
 	}
 	var known, hosts strings.Builder
+	network := l.Options.network()
 	for _, other := range NodeNames {
-		fmt.Fprintf(&known, "%s,%s %s\n", other, addresses[other], ring.authorized(nodeHostKey(other)))
-		fmt.Fprintf(&hosts, "%s %s\n", addresses[other], other)
+		fmt.Fprintf(&known, "%s,%s %s\n", other, network.nodes[other], ring.authorized(nodeHostKey(other)))
+		fmt.Fprintf(&hosts, "%s %s\n", network.nodes[other], other)
 	}
 	hostKey, err := ring.private(nodeHostKey(name))
 	if err != nil {
@@ -173,8 +197,8 @@ func (l *Lab) seedFiles(name string, ring keyring, img image.Image) ([]seedFile,
 	if err != nil {
 		return nil, err
 	}
-	conf := fmt.Sprintf("NODE=%s\nROLE=%s\nADDRESS=%s/%d\nMAC=%s\nMTU=%d\nDATA_MIB=%d\n",
-		name, role, addresses[name], guestAddress.Bits(), bridgeMACs[name], l.Options.MTU, l.Options.DataMiB)
+	conf := fmt.Sprintf("NODE=%s\nROLE=%s\nADDRESS=%s\nMAC=%s\nMTU=%d\nDATA_MIB=%d\n",
+		name, role, netip.PrefixFrom(network.nodes[name], network.guest.Bits()), bridgeMACs[name], l.Options.MTU, l.Options.DataMiB)
 	files := []seedFile{
 		{"etc/heliotrope/node.conf", []byte(conf), 0o644},
 		{"etc/hosts", []byte("127.0.0.1 localhost\n" + hosts.String()), 0o644},
@@ -218,12 +242,13 @@ func (l *Lab) nodesPath() string {
 
 // writeInventory describes the running nodes in the format that users write for real hosts.
 func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
+	network := l.Options.network()
 	host := func(name string) inventory.Machine {
 		return inventory.Machine{
 			Name: name,
 			SSH: inventory.SSH{Address: fmt.Sprintf("127.0.0.1:%d", ports[name]), Login: inventory.Login{User: "root",
 				KeyFile: filepath.Join("keys", controllerKey), HostKeys: []string{ring.fingerprint(nodeHostKey(name))}}},
-			Address: addresses[name], DataDir: dataDir,
+			Address: network.nodes[name], DataDir: dataDir,
 		}
 	}
 	hypervisor := func(name string) inventory.Machine {
@@ -238,7 +263,7 @@ func (l *Lab) writeInventory(ring keyring, ports map[string]int) error {
 		Machines: []inventory.Machine{hypervisor(HostA), hypervisor(HostB), host(Store)},
 		Guest: inventory.Guest{
 			Kernel: image.NodeGuestDir + "/" + image.GuestKernelFile, Ramdisk: guestRamdisk,
-			MemoryMiB: l.Options.GuestMiB, Address: guestAddress, MTU: l.Options.MTU,
+			MemoryMiB: l.Options.GuestMiB, Address: network.guest, MTU: l.Options.MTU,
 			// All nodes have the same machine's counter. Under emulation, without this setting
 			// every read of the clock in the guest would be a switch to the hypervisor.
 			NativeTSC: true, HeartbeatMs: l.Options.Accel.heartbeatMs(),

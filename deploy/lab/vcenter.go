@@ -37,14 +37,8 @@ const (
 	helperDir = "/var/lib/heliotrope-helper"
 )
 
-// helpers by the names of their nodes.
-var helpers = map[string]struct {
-	name    string
-	address netip.Addr
-}{
-	HostA: {HelperA, netip.MustParseAddr("198.18.0.11")},
-	HostB: {HelperB, netip.MustParseAddr("198.18.0.12")},
-}
+// helperNames are the helpers' names, by those of their nodes.
+var helperNames = map[string]string{HostA: HelperA, HostB: HelperB}
 
 // hasVCenter reports whether the vCenter is running, or the testbed needs none.
 func (l *Lab) hasVCenter() bool {
@@ -154,10 +148,15 @@ func (l *Lab) addHelpers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		prefix := netip.PrefixFrom(helpers[name].address, guestAddress.Bits())
-		_, err = host.Run(ctx, remote.Command{Args: []string{"ip", "address", "replace", prefix.String(), "dev", hostBridge}})
+		network := l.Options.network()
+		prefix := netip.PrefixFrom(network.helpers[name], network.guest.Bits())
+		args := []string{"ip", "address", "replace", prefix.String(), "dev", hostBridge}
+		if prefix.Addr().Is6() {
+			args = append(args, "preferred_lft", "0") // Linux would choose the newest address for what the node itself sends
+		}
+		_, err = host.Run(ctx, remote.Command{Args: args})
 		if err := errors.Join(err, host.Close()); err != nil {
-			return fmt.Errorf("give %s its address: %w", helpers[name].name, err)
+			return fmt.Errorf("give %s its address: %w", helperNames[name], err)
 		}
 	}
 	return nil
@@ -177,7 +176,7 @@ func (l *Lab) writeManaged(address string) error {
 	}
 	helper := func(node string) inventory.Machine {
 		machine := *nodes.Machine(node)
-		machine.Name, machine.Address, machine.DataDir = helpers[node].name, helpers[node].address, helperDir
+		machine.Name, machine.Address, machine.DataDir = helperNames[node], l.Options.network().helpers[node], helperDir
 		machine.Can = inventory.CapabilityList{inventory.Shell, inventory.Witness, inventory.Clock, inventory.Beats}
 		machine.Bridge, machine.Transport, machine.SSH.KeyFile = "", "", filepath.Join("keys", controllerKey)
 		return machine

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,10 +16,10 @@ import (
 )
 
 // managedLab is a testbed behind a vCenter whose nodes have inventories.
-func managedLab(t *testing.T) *Lab {
+func managedLab(t *testing.T, ipv6 bool) *Lab {
 	t.Helper()
 	l := testLab(t)
-	l.Options.Hypervisor = VSphere
+	l.Options.Hypervisor, l.Options.IPv6 = VSphere, ipv6
 	require.NoError(t, os.MkdirAll(l.node(VCenter).dir(), 0o700))
 	ring, err := l.keys()
 	require.NoError(t, err)
@@ -29,7 +30,13 @@ func managedLab(t *testing.T) *Lab {
 // TestManagedInventory: the vCenter drives KVM's hosts; all others see hosts without a shell, and
 // helpers beside them.
 func TestManagedInventory(t *testing.T) {
-	l := managedLab(t)
+	for _, ipv6 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("IPv6 %t", ipv6), func(t *testing.T) { testManagedInventory(t, managedLab(t, ipv6)) })
+	}
+}
+
+func testManagedInventory(t *testing.T, l *Lab) {
+	t.Helper()
 	nodes, err := inventory.Load(l.nodesPath())
 	require.NoError(t, err)
 	assert.Equal(t, image.KVM, nodes.Hypervisor)
@@ -55,6 +62,7 @@ func TestManagedInventory(t *testing.T) {
 	assert.Equal(t, place.Datastore(place.LocalB), inv.SiteB().VCenter.Datastores["local"])
 	for end, node := range map[string]string{HelperA: "127.0.0.1:4001", HelperB: "127.0.0.1:4002"} {
 		helper := inv.Machine(end)
+		assert.True(t, inv.Guest.Address.Contains(helper.Address), "%s has %s", end, helper.Address)
 		assert.Equal(t, node, helper.SSH.Address)
 		assert.True(t, helper.Has(inventory.Witness) && helper.Has(inventory.Beats) && !helper.Has(inventory.Worker))
 		assert.NotEqual(t, nodes.SiteA().DataDir, helper.DataDir)
@@ -68,7 +76,7 @@ func TestManagedInventory(t *testing.T) {
 
 // TestVCenterKeepsItsAddress: inventories that others hold stay valid.
 func TestVCenterKeepsItsAddress(t *testing.T) {
-	l := managedLab(t)
+	l := managedLab(t, false)
 	assert.Equal(t, "127.0.0.1:0", l.vcenterListen())
 	l.Options.FirstPort = 5000
 	assert.Equal(t, "127.0.0.1:5003", l.vcenterListen())
@@ -91,7 +99,7 @@ func startScript(t *testing.T, l *Lab, text string) <-chan error {
 // TestVCenterIsAwaited: the vCenter is ready once its address is there; if it ends before, its
 // output is reported.
 func TestVCenterIsAwaited(t *testing.T) {
-	l := managedLab(t)
+	l := managedLab(t, false)
 	_, err := l.awaitVCenter(t.Context(), startScript(t, l, "echo the port is taken >&2; exit 1"))
 	assert.ErrorContains(t, err, "the port is taken")
 
@@ -104,7 +112,7 @@ func TestVCenterIsAwaited(t *testing.T) {
 	assert.True(t, status.Running && !status.Ready, "%+v", status)
 	assert.Equal(t, "https://127.0.0.1:4711", status.URL)
 
-	other := managedLab(t) // the same name, in another folder
+	other := managedLab(t, false) // the same name, in another folder
 	startScript(t, other, "sleep 1000")
 	t.Cleanup(func() { assert.NoError(t, other.Down(context.Background())) })
 	require.NoError(t, l.Down(t.Context()))

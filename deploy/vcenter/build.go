@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -108,11 +109,20 @@ func (c *VCenter) buildHost(ctx context.Context, client *vim25.Client, cluster *
 	about.Name, about.FullName, about.Version, about.Build = product, product+"; behind it "+behind, behind, "simulator"
 	own.Summary.Hardware, own.Summary.Config.Product = &hardware, &about // config.product is not changed: the simulator reads ESXi's versions from it
 	own.Summary.Config.VmotionEnabled = true
-	own.Config.Network.Vnic[0].Spec.Ip.IpAddress = host.Address.String()
+	own.Config.Network.Vnic[0].Spec.Ip = ipConfig(host.Address)
 	clockRef := types.ManagedObjectReference{Type: "HostDateTimeSystem", Value: "dateTimeSystem-" + ref.Value}
 	c.registry().Put(&dateTimeSystem{HostDateTimeSystem: mo.HostDateTimeSystem{Self: clockRef}, center: c, site: site})
 	own.ConfigManager.DateTimeSystem = &clockRef
 	return c.buildDatastores(ctx, object.NewHostSystem(client, ref), site, host)
+}
+
+// ipConfig is the configuration of a host's network interface with a fixed address.
+func ipConfig(address netip.Addr) *types.HostIpConfig {
+	if address.Is4() {
+		return &types.HostIpConfig{IpAddress: address.String()}
+	}
+	return &types.HostIpConfig{IpV6Config: &types.HostIpConfigIpV6AddressConfiguration{
+		IpV6Address: []types.HostIpConfigIpV6Address{{IpAddress: address.String(), PrefixLength: 64}}}}
 }
 
 // buildDatastores mounts a host's datastores.

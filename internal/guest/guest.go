@@ -66,11 +66,12 @@ func dropbearKey(key ed25519.PrivateKey) []byte {
 }
 
 // MAC is the guest's hardware address. It is in the range of the Xen project
-// (IEEE's 00:16:3e) and derived from the guest's address on the test network, so
-// that no two guests share one.
+// (IEEE's 00:16:3e) and ends in the last three bytes of the guest's address on the
+// test network, so that no two guests share one whose addresses differ there.
 func MAC(address netip.Addr) string {
-	b := address.As4()
-	return fmt.Sprintf("00:16:3e:%02x:%02x:%02x", b[1], b[2], b[3])
+	b := address.AsSlice()
+	b = b[len(b)-3:]
+	return fmt.Sprintf("00:16:3e:%02x:%02x:%02x", b[0], b[1], b[2])
 }
 
 // Cmdline is the kernel command line, which the guest's init reads.

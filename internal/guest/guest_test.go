@@ -59,6 +59,10 @@ func TestDomain(t *testing.T) {
 			t.Errorf("no %s in %q", want, domain.Cmdline)
 		}
 	}
+	inv.Guest.Address = netip.MustParsePrefix("fd00:198:18::a:10/64")
+	if domain := Domain(inv, "lab.guest", devices, &inventory.Machine{}, hypervisor.Disk{}); domain.MAC != "00:16:3e:0a:00:10" || !strings.Contains(domain.Cmdline, "heliotrope.ip=fd00:198:18::a:10/64 ") {
+		t.Errorf("with IPv6: %+v", domain)
+	}
 	inv.Guest.Kernel, inv.Guest.Ramdisk = "", ""
 	if clone := Domain(inv, "lab.guest", devices, &inventory.Machine{}, hypervisor.Disk{}); clone.Cmdline != "" {
 		t.Errorf("a clone of a template has the command line %q", clone.Cmdline)

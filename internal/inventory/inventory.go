@@ -118,7 +118,8 @@ type Machine struct {
 	Mode string `yaml:"mode,omitempty"`
 	// SSH and DataDir are not needed for a machine without a shell.
 	SSH SSH `yaml:"ssh,omitempty"`
-	// Address is on the test network, which storage and migrations use.
+	// Address is on the test network, which storage and migrations use. All addresses there are
+	// of one family (package testnet).
 	Address netip.Addr `yaml:"address"`
 	// Bridge is the host's bridge on the test network (for the sites' hosts only).
 	Bridge string `yaml:"bridge,omitempty"`

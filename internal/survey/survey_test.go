@@ -200,9 +200,12 @@ func TestPings(t *testing.T) {
 		"no-ping\n":                            "host-a: command -v /bin/ping: there is no program /bin/ping: install the package iputils-ping",
 		"small 198.18.0.2\n": "host-a: ping -M do -s 3972 198.18.0.2: no answer from host-b, and to small packets there is one: what is between them carries less than the 4000 bytes of their interfaces: " +
 			"an MTU of 4000 on all that is between them",
-		"none 198.18.0.2\n": "host-a: ping 198.18.0.2: no answer from host-b, and the WAN's certificate pings it",
-		"none 198.18.0.3\n": "host-a: ping 198.18.0.3: no answer from store, so that the MTU between them could not be tried",
-		"what\n":            `unexpected output "what\n"`,
+		"none 198.18.0.2\n":            "host-a: ping 198.18.0.2: no answer from host-b, and the WAN's certificate pings it",
+		"none 198.18.0.3\n":            "host-a: ping 198.18.0.3: no answer from store, so that the MTU between them could not be tried",
+		"from 198.18.0.2 198.18.0.1\n": "",
+		"from 198.18.0.2 198.18.0.7\n": "host-a: ip route get 198.18.0.2: it would send to host-b from 198.18.0.7, and its address in the inventory is 198.18.0.1: give that address in the inventory, or ",
+		"from 192.0.2.1 198.18.0.1\n":  `unexpected output "from 192.0.2.1 198.18.0.1\n"`,
+		"what\n":                       `unexpected output "what\n"`,
 	} {
 		fake := remotetest.NewFake(t, "host-a")
 		fake.On(remotetest.Exactly("sh", "-c", pings, "pings", "198.18.0.2", "3972", "198.18.0.3", "1472"), remotetest.Reply{Stdout: answer})
@@ -214,8 +217,10 @@ func TestPings(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.Equal(t, strings.HasPrefix(answer, "none 198.18.0.3"), problem.Of(err)[0].Warning)
 	}
+	states[0].isSite = false // a helper shares its machine with a site's host, and sends from that one's address
 	fake := remotetest.NewFake(t, "host-a")
-	fake.On(remotetest.Prefix("sh"), remotetest.Reply{Err: remote.ErrConnectionLost})
+	fake.On(remotetest.Prefix("sh"), remotetest.Reply{Stdout: "from 198.18.0.2 198.18.0.7\n"}, remotetest.Reply{Err: remote.ErrConnectionLost})
+	require.NoError(t, Pings(t.Context(), Machine{Host: fake}, states, isEnd))
 	err := Pings(t.Context(), Machine{Host: fake}, states, isEnd)
 	require.ErrorIs(t, err, remote.ErrConnectionLost)
 	require.Equal(t, fault.Infrastructure, fault.Of(err))
@@ -224,7 +229,28 @@ func TestPings(t *testing.T) {
 		output, err := exec.CommandContext(t.Context(), shell[0], append(shell[1:], "-c", pings, "pings")...).Output()
 		require.NoError(t, err)
 		require.True(t, slices.Contains([]string{"", "no-ping\n"}, string(output)), output)
+		for _, address := range []string{"127.0.0.1", "::1"} {
+			output, err := exec.CommandContext(t.Context(), shell[0], append(shell[1:], "-c", "PATH=$PATH:/sbin; "+sourceOf, "sh", address)...).Output()
+			require.NoError(t, err)
+			require.Equal(t, "from "+address+" "+address+"\n", string(output))
+		}
 	}
+}
+
+// TestOverIPv6: the interface is found by an IPv6 address, too, and the longer header leaves a ping less data.
+func TestOverIPv6(t *testing.T) {
+	own, err := Ask(t.Context(), Machine{Host: remote.Local("here"), Address: netip.IPv6Loopback(), DataDir: t.TempDir()})
+	require.NoError(t, err)
+	require.Equal(t, "lo", own.Interface)
+	states := healthy(t)
+	for i, address := range []string{"fd00:198:18::1", "fd00:198:18::2", "fd00:198:18::3"} {
+		states[i].address = netip.MustParseAddr(address)
+	}
+	fake := remotetest.NewFake(t, "host-a")
+	fake.On(remotetest.Exactly("sh", "-c", pings, "pings", "fd00:198:18::2", "1452", "fd00:198:18::3", "1452"), remotetest.Reply{Stdout: "from fd00:198:18::2 fd00:198:18::1\nsmall fd00:198:18::2\nwhole fd00:198:18::3\n"})
+	err = Pings(t.Context(), Machine{Host: fake}, states, func(string) bool { return true })
+	require.ErrorContains(t, err, "host-a: ping -M do -s 1452 fd00:198:18::2: no answer from host-b")
+	require.Len(t, problem.Of(err), 1)
 }
 
 // FuzzParse: whatever a machine says of itself, it is read or refused.

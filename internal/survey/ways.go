@@ -15,6 +15,7 @@ import (
 	"heliotrope/internal/gather"
 	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/testnet"
 )
 
 // Way is a TCP port that one machine must reach at another.
@@ -66,14 +67,21 @@ func TryAll(ctx context.Context, machines []Machine, ways []Way) error {
 	})
 }
 
-// pings makes a machine ping others with packets that may not be fragmented and, where
-// those are not answered, with small ones. Its arguments are pairs of an address and the
-// number of data bytes. It calls /bin/ping by its path, because busybox's ping can do
-// less.
+// sourceOf prints the address from which a machine would send to the address $1
+// (ip-route(8)).
+const sourceOf = `ip -o route get "$1" | sed -n "s|.* src \([^ ]*\).*|from $1 \1|p"
+`
+
+// pings prints the address from which a machine would send to each of the others, and
+// makes it ping them with packets that may not be fragmented and, where those are not
+// answered, with small ones. Its arguments are pairs of an address and the number of data
+// bytes. It calls /bin/ping by its path, because busybox's ping can do less.
 const pings = `
 exec 2> /dev/null
+export PATH="$PATH:/usr/sbin:/sbin"
 [ -x /bin/ping ] || { echo no-ping; exit 0; }
 while [ $# -gt 1 ]; do
+	` + sourceOf + `
 	(
 		if /bin/ping -n -q -M do -c 3 -i 0.3 -W 3 -s "$2" "$1" > /dev/null; then
 			echo "whole $1"
@@ -87,14 +95,28 @@ while [ $# -gt 1 ]; do
 done
 wait`
 
-// headerBytes is the size of the IPv4 header (RFC 791) and the echo request's header
-// (RFC 792), before the data.
-const headerBytes = 20 + 8
+// headerBytes is the size of the IP header and the echo request's header (RFC 792, RFC 4443,
+// section 4.1), before the data.
+func headerBytes(to netip.Addr) int { return testnet.FamilyOf(to).HeaderBytes() + 8 }
+
+// sendsFrom judges the address from which the machine would send to another one.
+func (s *State) sendsFrom(source string, to *State) error {
+	if !s.isSite || source == s.address.String() {
+		return nil
+	}
+	return problem.New(fault.Infrastructure, s.Name, "ip route get "+to.address.String(),
+		fmt.Sprintf("it would send to %s from %s, and its address in the inventory is %s", to.Name, source, s.address),
+		"give that address in the inventory, or keep the host from using it for new connections (ip address change … preferred_lft 0)")
+}
 
 // Pings checks whether packets as long as both ends' interfaces allow arrive
 // unfragmented. When no ping at all is answered, that is a problem between the ends of
 // the WAN, because the WAN's certificate pings; elsewhere it is a warning, because
 // nothing else pings.
+//
+// It also checks that a site's host sends from the address that the inventory gives. One with
+// several addresses, as is usual with IPv6, may send from another one: then exports, migrations
+// and the classes of traffic, which name the inventory's address, do not apply to it.
 func Pings(ctx context.Context, from Machine, states []State, isEnd func(name string) bool) error {
 	var mine *State
 	for i := range states {
@@ -110,7 +132,7 @@ func Pings(ctx context.Context, from Machine, states []State, isEnd func(name st
 	for i := range states {
 		if other := &states[i]; other != mine && other.MTU != 0 {
 			to[other.address.String()] = other
-			args = append(args, other.address.String(), strconv.Itoa(min(mine.MTU, other.MTU)-headerBytes))
+			args = append(args, other.address.String(), strconv.Itoa(min(mine.MTU, other.MTU)-headerBytes(other.address)))
 		}
 	}
 	result, err := from.Run(ctx, remote.Command{Args: args, Timeout: askLimit})
@@ -119,16 +141,19 @@ func Pings(ctx context.Context, from Machine, states []State, isEnd func(name st
 	}
 	var problems []error
 	for line := range strings.Lines(string(result.Stdout)) {
-		word, address, _ := strings.Cut(strings.TrimSpace(line), " ")
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		address, source, _ := strings.Cut(rest, " ")
 		other := to[address]
 		switch {
 		case word == "no-ping":
 			problems = append(problems, problem.Lacks(from.Name(), "/bin/ping"))
 		case other == nil:
 			problems = append(problems, fmt.Errorf("%s: ping the other machines: unexpected output %q", from.Name(), line))
+		case word == "from":
+			problems = append(problems, mine.sendsFrom(source, other))
 		case word == "small":
 			mtu := min(mine.MTU, other.MTU)
-			problems = append(problems, problem.New(fault.Infrastructure, from.Name(), fmt.Sprintf("ping -M do -s %d %s", mtu-headerBytes, address),
+			problems = append(problems, problem.New(fault.Infrastructure, from.Name(), fmt.Sprintf("ping -M do -s %d %s", mtu-headerBytes(other.address), address),
 				fmt.Sprintf("no answer from %s, and to small packets there is one: what is between them carries less than the %d bytes of their interfaces", other.Name, mtu),
 				fmt.Sprintf("an MTU of %d on all that is between them (switches, bridges, tunnels), or a smaller one on the interfaces %s and %s", mtu, mine.Interface, other.Interface)))
 		case word == "none" && isEnd(mine.Name) && isEnd(other.Name):

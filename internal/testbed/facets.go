@@ -130,6 +130,7 @@ func (t *Testbed) testNet(ctx context.Context, host *inventory.Machine) (witness
 		return source, fmt.Errorf("find the interface on the test network: %w", err)
 	}
 	// 3: br0    inet 198.18.0.1/24 scope global br0 ...
+	// 3: br0    inet6 fd00::1/64 scope global ...
 	fields := strings.Fields(string(result.Stdout))
 	if len(fields) < 2 {
 		return source, fmt.Errorf("%s: no network interface has the address %s", host.Name, host.Address)

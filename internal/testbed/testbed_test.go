@@ -105,6 +105,37 @@ func TestMigrationsEitherWayAreCounted(t *testing.T) {
 	}
 }
 
+// TestIPv6: the witnesses' configurations, the ways between the machines and the way into the guest follow the
+// inventory's family.
+func TestIPv6(t *testing.T) {
+	tb := connected(t)
+	for i := range tb.Inventory.Machines {
+		tb.Inventory.Machines[i].Address = netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i + 1)})
+	}
+	tb.Inventory.Guest.Address = netip.MustParsePrefix("fd00::9/64")
+	must(t, tb.makeDrivers())
+	ref := trial.Ref{Trial: campaign.Trial{Sequence: 7, Seed: 42}, Attempt: 2}
+	for i := range tb.Inventory.Machines {
+		must(t, tb.hostConfig(ref, tb.Inventory.Machines[i].Name).Check())
+	}
+	guest := tb.guestConfig(ref)
+	must(t, guest.Check())
+	if guest.Listen.String() != "[fd00::9]:17190" || guest.SiteA.String() != "[fd00::1]:17190" {
+		t.Errorf("the guest's witness: %+v", guest)
+	}
+	ways := tb.ways(Uses{})
+	if len(ways) == 0 {
+		t.Error("no ways")
+	}
+	for _, way := range ways {
+		if !way.At.Addr().Is6() {
+			t.Errorf("%+v", way)
+		}
+	}
+	_, err := tb.reachGuest()
+	must(t, err)
+}
+
 func TestUnknownMachines(t *testing.T) {
 	tb := connected(t)
 	if tb.Machine("nowhere") != nil || tb.Machine(GuestName) == nil || tb.Machine(tb.Inventory.StoreName) == nil {

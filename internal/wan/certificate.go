@@ -68,9 +68,6 @@ const (
 	// maxUnshapedRTT is the longest round trip allowed for the sites' own
 	// networks: a certificate must not pass because the machine is busy.
 	maxUnshapedRTT = 5 * time.Millisecond
-	// pingFrameBytes is the length of a ping with its Ethernet header, as netem
-	// counts it.
-	pingFrameBytes = 98
 )
 
 // RoundTripLossPercent is the share of round trips that lose a packet in either

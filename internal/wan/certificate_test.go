@@ -309,8 +309,8 @@ func TestCertify(t *testing.T) {
 		t.Errorf("got %+v", certificate)
 	}
 	commands := fakes["host-a"].Commands()
-	if len(commands) != 2 || strings.Join(commands[0], " ") != "/bin/ping -c 25 -i 0.01 -W 5 -n 127.17.191.3" ||
-		strings.Join(commands[1], " ") != "/bin/ping -c 100 -i 0.01 -W 5 -n 127.17.191.2" {
+	if len(commands) != 2 || strings.Join(commands[0], " ") != "/bin/ping -c 25 -i 0.01 -W 5 -s 56 -n 127.17.191.3" ||
+		strings.Join(commands[1], " ") != "/bin/ping -c 100 -i 0.01 -W 5 -s 56 -n 127.17.191.2" {
 		t.Errorf("got %q", commands)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"heliotrope/internal/remote"
+	"heliotrope/internal/testnet"
 )
 
 // Ping is a series of measured round trips.
@@ -41,6 +42,15 @@ const (
 	pingStartMargin = 30 * time.Second
 )
 
+const (
+	// pingFrameBytes is the length of a ping with its Ethernet header, as netem
+	// counts it. It is the same over IPv4 and IPv6, whose pings have less data.
+	pingFrameBytes = 98
+	etherBytes     = 14
+	// echoBytes is the length of an echo request before its data (RFC 792; RFC 4443, section 4.1).
+	echoBytes = 8
+)
+
 // Measure sends count pings from a host to an address, one each interval;
 // intervals below 200 ms need root. Lost pings are a result, not an error.
 func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, interval time.Duration) (Ping, error) {
@@ -48,10 +58,11 @@ func Measure(ctx context.Context, from remote.Runner, to netip.Addr, count int, 
 		return Ping{}, fmt.Errorf("%s: %d pings to %s every %s: want 1 to %d, to a valid address, not closer than %s",
 			from.Name(), count, to, interval, maxPings, minPingInterval)
 	}
+	data := pingFrameBytes - etherBytes - testnet.FamilyOf(to).HeaderBytes() - echoBytes
 	result, err := from.Run(ctx, remote.Command{
 		// /bin/ping by its path, because busybox's ping can do less.
 		Args: []string{"/bin/ping", "-c", strconv.Itoa(count), "-i", seconds(interval),
-			"-W", seconds(pingLastReply), "-n", to.String()},
+			"-W", seconds(pingLastReply), "-s", strconv.Itoa(data), "-n", to.String()},
 		Env:     []string{"LC_ALL=C"},
 		Timeout: time.Duration(count)*interval + pingLastReply + pingStartMargin,
 	})

@@ -378,10 +378,22 @@ func TestParsePing(t *testing.T) {
 	}
 }
 
+// TestMeasureOverIPv6: a ping's frame is as long as over IPv4, because the time of its transmission is part of
+// what a certificate expects.
+func TestMeasureOverIPv6(t *testing.T) {
+	host := remotetest.NewFake(t, "host-a")
+	host.On(remotetest.Exactly("/bin/ping", "-c", "3", "-i", "0.2", "-W", "5", "-s", "36", "-n", "fd00:198:18::2"),
+		remotetest.Reply{Stdout: string(testdata(t, "ping-ipv6.txt"))})
+	ping, err := Measure(t.Context(), host, netip.MustParseAddr("fd00:198:18::2"), 3, 200*time.Millisecond)
+	if err != nil || ping.Received != 3 || ping.Median != 61300*time.Microsecond {
+		t.Errorf("got %+v, %v", ping, err)
+	}
+}
+
 func TestMeasure(t *testing.T) {
 	to := netip.MustParseAddr("198.18.0.2")
 	host := remotetest.NewFake(t, "host-a")
-	command := remotetest.Exactly("/bin/ping", "-c", "3", "-i", "0.2", "-W", "5", "-n", "198.18.0.2")
+	command := remotetest.Exactly("/bin/ping", "-c", "3", "-i", "0.2", "-W", "5", "-s", "56", "-n", "198.18.0.2")
 	host.On(command,
 		remotetest.Reply{Stdout: string(testdata(t, "ping-iputils.txt"))},
 		remotetest.Reply{Stdout: string(testdata(t, "ping-lost.txt")), ExitCode: 1},

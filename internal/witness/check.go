@@ -86,12 +86,12 @@ func (c Class) check() error {
 	}
 	switch c.Protocol {
 	case "tcp", "udp":
-	case "icmp", "arp":
+	case "icmp", "icmpv6", "arp":
 		if c.FirstPort != 0 || c.LastPort != 0 {
 			return fmt.Errorf("%s has no ports", c.Protocol)
 		}
 	default:
-		return fmt.Errorf("protocol %q: want tcp, udp, icmp or arp", c.Protocol)
+		return fmt.Errorf("protocol %q: want tcp, udp, icmp, icmpv6 or arp", c.Protocol)
 	}
 	if c.LastPort != 0 && (c.FirstPort == 0 || c.LastPort < c.FirstPort) {
 		return fmt.Errorf("ports %d to %d", c.FirstPort, c.LastPort)
@@ -136,6 +136,7 @@ func OwnClasses(endA, endB, guest netip.Addr) []Class {
 		{Name: "heartbeat", Protocol: "udp", FirstPort: Port, Between: []netip.Addr{endA, endB, guest}},
 		{Name: "iolog", Protocol: "tcp", FirstPort: iolog.Port, Between: []netip.Addr{endA, endB, guest}},
 		{Name: "control", Protocol: "icmp"},
+		{Name: "control", Protocol: "icmpv6"}, // also what IPv6 has instead of ARP; hosts send some on every network
 		{Name: "control", Protocol: "arp"},
 		{Name: "control", Protocol: "tcp", FirstPort: sshPort},
 	}

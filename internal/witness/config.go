@@ -78,7 +78,7 @@ const (
 // match any packet. Classes with the same name are counted together.
 type Class struct {
 	Name     string `json:"name"`     // [a-z][a-z-]*, not OtherClass
-	Protocol string `json:"protocol"` // tcp or udp; icmp and arp without ports
+	Protocol string `json:"protocol"` // tcp or udp; icmp, icmpv6 and arp without ports
 	// FirstPort to LastPort are the ports. Without LastPort it is FirstPort alone; without
 	// FirstPort any port matches.
 	FirstPort uint16 `json:"first_port,omitempty"`

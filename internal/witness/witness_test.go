@@ -79,6 +79,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"class of others":     class(func(c *Class) { c.Name = OtherClass }),
 		"class of sctp":       class(func(c *Class) { c.Protocol = "sctp" }),
 		"ports of icmp":       class(func(c *Class) { c.Protocol = "icmp" }),
+		"ports of icmpv6":     class(func(c *Class) { c.Protocol = "icmpv6" }),
 		"ports backwards":     class(func(c *Class) { c.LastPort = 4 }),
 		"no first port":       class(func(c *Class) { c.FirstPort, c.LastPort = 0, 4 }),
 		"no address":          class(func(c *Class) { c.Between = []netip.Addr{{}} }),

@@ -5,6 +5,7 @@ package agent_test
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -117,7 +118,7 @@ func guestThrough(t *testing.T, inv *inventory.Inventory, via remote.Dialer) *re
 	t.Helper()
 	key, err := remote.LoadKey(inv.Guest.SSH.KeyFile, "")
 	must(t, err)
-	host, err := remote.SSH(remote.SSHConfig{Name: "guest", Address: inv.Guest.Address.Addr().String() + ":22",
+	host, err := remote.SSH(remote.SSHConfig{Name: "guest", Address: netip.AddrPortFrom(inv.Guest.Address.Addr(), 22).String(),
 		User: inv.Guest.SSH.User, Key: key, HostKeys: inv.Guest.SSH.HostKeys, Via: via})
 	must(t, err)
 	t.Cleanup(func() { _ = host.Close() })

@@ -22,6 +22,7 @@ import (
 	"heliotrope/internal/hypervisor/kvm/watch"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/testnet"
 	"heliotrope/internal/trial"
 	"heliotrope/internal/witness"
 )
@@ -107,7 +108,7 @@ mountpoint -q /proc/fs/nfsd || mount -t nfsd nfsd /proc/fs/nfsd
 exportfs -o rw,sync,no_root_squash,fsid=77 "*:$1" && { test "$(cat /proc/fs/nfsd/threads)" != 0 || { rpc.mountd -N 3; rpc.nfsd -N 3 4; }; }`,
 		export, fmt.Sprintf("%dM", diskMiB))
 	for _, h := range b.hosts {
-		b.sh(h.remote, `modprobe nfsv4; mkdir -p "$2" && mount -t nfs4 -o vers=4.2,hard "$1" "$2"`, inv.Store().Address.String()+":"+export, mount)
+		b.sh(h.remote, `modprobe nfsv4; mkdir -p "$2" && mount -t nfs4 -o vers=4.2,hard "$1" "$2"`, testnet.Bracketed(inv.Store().Address)+":"+export, mount)
 	}
 	b.shared = hypervisor.Disk{Path: path.Join(mount, "vm.img"), File: true}
 }

@@ -134,6 +134,60 @@ func TestMigrateOverSSHCountsAndLogs(t *testing.T) {
 	assert.Contains(t, transport, "| ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -c aes128-gcm@openssh.com 198.18.0.2 xl -T migrate-receive >")
 }
 
+// TestAddresses: an IPv6 address is in brackets where socat(1) takes it, and is not where ssh(1) does.
+func TestAddresses(t *testing.T) {
+	for network, want := range map[string]struct{ listen, tcp, ssh string }{
+		"198.18.0.": {"TCP4-LISTEN:8002,bind=198.18.0.2,range=198.18.0.1/32,", " TCP:198.18.0.2:8002 ", " 198.18.0.2 xl "},
+		"fd00:198:18::": {"TCP6-LISTEN:8002,bind=[fd00:198:18::2],range=[fd00:198:18::1]/128,", " TCP:[fd00:198:18::2]:8002 ",
+			" fd00:198:18::2 xl "},
+	} {
+		p := newPair(t)
+		p.from.machine.Address, p.to.machine.Address = netip.MustParseAddr(network+"1"), netip.MustParseAddr(network+"2")
+		m := &migration{from: p.from, to: p.to, order: p.order()}
+		assert.Contains(t, m.transport()[3], want.ssh)
+		p.from.machine.Transport = "tcp"
+		assert.Contains(t, m.transport()[3], want.tcp)
+		assert.Contains(t, listenFor(p.from.machine.Address, p.to.machine.Address), want.listen)
+	}
+}
+
+// TestSocatTakesTheSourceOnly: with the real socat(1), the source's stream reaches the target, and that of
+// another machine does not. xl is replaced by one that takes a line, and pv by one that does not count.
+func TestSocatTakesTheSourceOnly(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"pv": "exec cat\n", "xl": "read -r line\necho \"got $line\"\n"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text), 0o700))
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for name, test := range map[string]struct{ target, source, said string }{
+		"IPv4":          {"127.98.0.3", "127.0.0.1", "got stream\n"},
+		"IPv4 stranger": {"127.98.0.3", "198.18.0.1", ""},
+		"IPv6":          {"::1", "::1", "got stream\n"},
+		"IPv6 stranger": {"::1", "fd00:198:18::1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t)
+			p.from.machine.Transport, p.to.remote = "tcp", remote.Local("host-b")
+			p.from.machine.Address, p.to.machine.Address = netip.MustParseAddr(test.source), netip.MustParseAddr(test.target)
+			m := &migration{from: p.from, to: p.to, order: p.order()}
+			receiving, stop := context.WithCancel(t.Context())
+			defer stop()
+			ended, err := m.receive(t.Context(), receiving)
+			require.NoError(t, err)
+			send := exec.CommandContext(t.Context(), "sh", "-c", m.transport()[3])
+			send.Stdin = strings.NewReader("stream\n")
+			said, err := send.Output()
+			assert.Equal(t, test.said, string(said))
+			if test.said == "" {
+				stop() // it goes on listening for the source
+			} else {
+				assert.NoError(t, err)
+			}
+			assert.NoError(t, <-ended)
+		})
+	}
+}
+
 // TestWhatXenHasNot: an order that Xen cannot carry out is refused before a host is
 // touched.
 func TestWhatXenHasNot(t *testing.T) {

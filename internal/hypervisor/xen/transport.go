@@ -15,6 +15,7 @@ import (
 
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/testnet"
 )
 
 // Ports of a migration's stream: the one on which a target listens for an
@@ -51,8 +52,7 @@ func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error
 		ended <- nil
 		return ended, nil
 	}
-	here, peer := m.to.machine.Address, m.from.machine.Address
-	listen := fmt.Sprintf("TCP4-LISTEN:%d,bind=%s,range=%s/32,reuseaddr,accept-timeout=60", tcpPort, here, peer)
+	listen := listenFor(m.from.machine.Address, m.to.machine.Address)
 	listening := &lineWatcher{want: "listening on", seen: make(chan struct{}), also: m.line("target: ")}
 	go func() {
 		// nofork: xl gets the connection itself, and no process copies the data in
@@ -72,6 +72,13 @@ func (m *migration) receive(ctx, receiving context.Context) (<-chan error, error
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// listenFor is the address at which socat(1) listens for one connection from the source, and from
+// nobody else. socat has understood this range of IPv6 addresses since 1.7.3.3.
+func listenFor(source, target netip.Addr) string {
+	return fmt.Sprintf("TCP%d-LISTEN:%d,bind=%s,range=%s/%d,reuseaddr,accept-timeout=60", testnet.FamilyOf(target), tcpPort,
+		testnet.Bracketed(target), testnet.Bracketed(source), source.BitLen())
 }
 
 // relay is the shell text of the sender's transport: pv counts the stream's bytes,

@@ -14,6 +14,7 @@ import (
 	"heliotrope/internal/limits"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
+	"heliotrope/internal/testnet"
 )
 
 const (
@@ -107,7 +108,8 @@ func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas 
 		line("    device %s minor %d;", devicePath(minor), minor)
 		line("    disk %s;", replica.backing)
 		line("    meta-disk internal;")
-		line("    address ipv4 %s:%d;", replica.address, portOf(minor))
+		// The family is "ipv4" or "ipv6"; an IPv6 address is in brackets (drbd.conf(5)).
+		line("    address %s %s;", strings.ToLower(testnet.FamilyOf(replica.address).String()), netip.AddrPortFrom(replica.address, portOf(minor)))
 		line("  }")
 	}
 	line("}")

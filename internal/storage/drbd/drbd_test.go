@@ -78,6 +78,15 @@ func (b *bed) put(t *testing.T, fake *remotetest.Fake, name, text string) {
 	}
 }
 
+// TestAddresses: a resource's addresses are written as drbd.conf(5) wants them in each family.
+func TestAddresses(t *testing.T) {
+	bed := newBed(t, ProtocolC)
+	for address, want := range map[string]string{"198.18.0.1": "    address ipv4 198.18.0.1:17207;\n", "fd00:198:18::1": "    address ipv6 [fd00:198:18::1]:17207;\n"} {
+		at := replica{"host-a", netip.MustParseAddr(address), "/dev/loop0"}
+		assert.Equal(t, 2, strings.Count(bed.config(spec, firstMinor+7, 50, [2]replica{at, at}), want), want)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	inv := &inventory.Inventory{Name: "lab"}
 	for _, options := range []storage.Options{{"protocol": "D"}, {"protocol": "c"}, {"protokoll": "A"}, {"protocol": "A", "rate": "1"}} {

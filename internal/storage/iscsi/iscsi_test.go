@@ -41,13 +41,16 @@ type bed struct {
 	a, b, store *remotetest.Fake
 }
 
-func newBed(t *testing.T) *bed {
+func newBed(t *testing.T) *bed { return newBedAt(t, "198.18.0.") }
+
+// newBedAt is a testbed whose machines have addresses with the prefix.
+func newBedAt(t *testing.T, prefix string) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b"), store: remotetest.NewFake(t, "store")}
 	host := func(name, address string) inventory.Machine {
 		return inventory.Machine{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
 	}
 	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store",
-		Machines: []inventory.Machine{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
+		Machines: []inventory.Machine{host("host-a", prefix+"1"), host("host-b", prefix+"2"), host("store", prefix+"3")}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
@@ -249,6 +252,31 @@ func TestProvision(t *testing.T) {
 	timeout, err := bed.b.Memory().ReadFile("/sys/class/block/sdb/device/timeout")
 	if err != nil || string(timeout) != "120" {
 		t.Errorf("time-out of the disk: %q, %v", timeout, err)
+	}
+}
+
+// TestPortal: the portal's folder in LIO and the initiators' command lines have an IPv6 address in brackets.
+func TestPortal(t *testing.T) {
+	for prefix, portal := range map[string]string{"198.18.0.": "198.18.0.3:3260", "fd00:198:18::": "[fd00:198:18::3]:3260"} {
+		t.Run(portal, func(t *testing.T) {
+			bed := newBedAt(t, prefix)
+			for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+				daemon(t, fake)
+				bed.loginWorks(t, fake)
+			}
+			_, err := bed.Provision(t.Context(), spec, storage.SiteA)
+			require.NoError(t, err)
+			_, err = bed.store.Memory().Stat(lioFabric + "/" + bed.iqn("d0") + "/tpgt_1/np/" + portal)
+			require.NoError(t, err)
+			named := 0
+			for _, command := range bed.b.Commands() {
+				if at := slices.Index(command, "-p"); at > 0 {
+					assert.Equal(t, portal+",1", command[at+1])
+					named++
+				}
+			}
+			assert.Equal(t, 3, named, "new, update, login")
+		})
 	}
 }
 

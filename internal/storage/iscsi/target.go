@@ -70,7 +70,9 @@ func initiatorAttributes(path limits.Path) []setting {
 	}
 }
 
-// portal is the address and port at which the target listens.
+// portal is the address and port at which the target listens, an IPv6 address in brackets: as LIO
+// names the folder of a portal (lio_target_call_addnptotpg in
+// drivers/target/iscsi/iscsi_target_configfs.c), and as iscsiadm(8) takes it.
 func (s *System) portal() string { return netip.AddrPortFrom(s.store.Address, portalPort).String() }
 
 func (s *System) backstoreName(disk string) string { return s.label + "." + disk }

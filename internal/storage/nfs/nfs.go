@@ -31,6 +31,7 @@ import (
 	"heliotrope/internal/gather"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
+	"heliotrope/internal/testnet"
 )
 
 // kind is the system's name, and the name of its folder on the hosts.
@@ -159,12 +160,12 @@ func (s *System) attach(ctx context.Context, n *node.Node, spec storage.Spec) (s
 	if err != nil {
 		return "", err
 	}
-	source := s.store.Address.String() + ":" + exported
+	source := remoteFolder(s.store.Address, exported)
 	if len(found) == 0 {
 		if err := n.Mkdir(ctx, place); err != nil {
 			return "", err
 		}
-		_, err := n.Run(ctx, "/sbin/mount.nfs4", source, place, "-o", mountOptions(spec.Path))
+		_, err := n.Run(ctx, "/sbin/mount.nfs4", source, place, "-o", mountOptions(spec.Path, testnet.FamilyOf(s.store.Address)))
 		if err != nil {
 			return "", fmt.Errorf("mounting %s (does the server answer on port %d?): %w", source, port, err)
 		}
@@ -187,7 +188,7 @@ func (s *System) checkImage(ctx context.Context, n *node.Node, image string) err
 	if err != nil {
 		return err
 	}
-	want := node.Mount{Source: s.store.Address.String() + ":" + exported, Place: path.Dir(image), Type: "nfs4"}
+	want := node.Mount{Source: remoteFolder(s.store.Address, exported), Place: path.Dir(image), Type: "nfs4"}
 	mounts, err := n.MountsIn(ctx, want.Place)
 	if err != nil {
 		return err

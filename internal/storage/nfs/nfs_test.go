@@ -19,6 +19,7 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/storage"
+	"heliotrope/internal/testnet"
 	"heliotrope/internal/witness"
 )
 
@@ -36,13 +37,16 @@ type bed struct {
 
 func newBed(t *testing.T) *bed { return newBedFor(t, false) }
 
-func newBedFor(t *testing.T, opensFiles bool) *bed {
+func newBedFor(t *testing.T, opensFiles bool) *bed { return newBedAt(t, opensFiles, "198.18.0.") }
+
+// newBedAt is a testbed whose machines have addresses with the prefix.
+func newBedAt(t *testing.T, opensFiles bool, prefix string) *bed {
 	bed := &bed{a: remotetest.NewFake(t, "host-a"), b: remotetest.NewFake(t, "host-b"), store: remotetest.NewFake(t, "store")}
 	host := func(name, address string) inventory.Machine {
 		return inventory.Machine{Name: name, DataDir: data, Address: netip.MustParseAddr(address)}
 	}
 	inv := &inventory.Inventory{Name: "lab", Sites: inventory.Sites{A: "host-a", B: "host-b"}, StoreName: "store",
-		Machines: []inventory.Machine{host("host-a", "198.18.0.1"), host("host-b", "198.18.0.2"), host("store", "198.18.0.3")}}
+		Machines: []inventory.Machine{host("host-a", prefix+"1"), host("host-b", prefix+"2"), host("store", prefix+"3")}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
@@ -272,6 +276,50 @@ func TestDiskIsAFile(t *testing.T) {
 	assert.Equal(t, []witness.Source{{Role: "target", Reader: "nfsd", Device: "nfsd"}}, found)
 }
 
+// TestIPv6: the table of exports has IPv6 addresses as they are (exports(5)), and the command lines have them in
+// brackets (exportfs(8), nfs(5)).
+func TestIPv6(t *testing.T) {
+	const image = data + "/lab/nfs/mnt/d0.img"
+	bed := newBedAt(t, true, "fd00:198:18::")
+	server(t, bed.store, "0")
+	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
+	bed.store.On(remotetest.Exactly("/usr/bin/pgrep", "-x", "rpc.mountd"), remotetest.Reply{Stdout: "7\n"})
+	bed.store.On(remotetest.Prefix("rpc.nfsd"))
+	bed.store.On(remotetest.Prefix("exportfs", "-u"))
+	bed.store.OnFunc(remotetest.Prefix("exportfs", "-o"), func(_ context.Context, call remotetest.Call) remotetest.Reply {
+		assert.Equal(t, []string{"[fd00:198:18::1]:" + exported, "[fd00:198:18::2]:" + exported}, call.Args[3:])
+		put(t, bed.store, exportTable, exported+"\tfd00:198:18::1(rw,sync)\n"+exported+"\tfd00:198:18::2(rw,sync)\n")
+		return remotetest.Reply{}
+	})
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
+		fake.OnFunc(remotetest.Prefix("/sbin/mount.nfs4", "[fd00:198:18::3]:"+exported, data+"/lab/nfs/mnt", "-o"), func(_ context.Context, call remotetest.Call) remotetest.Reply {
+			assert.Contains(t, call.Args[4], "vers=4.2,proto=tcp6,")
+			put(t, fake, "/proc/mounts", "[fd00:198:18::3]:"+exported+" "+data+"/lab/nfs/mnt nfs4 rw,vers=4.2 0 0\n")
+			content, err := bed.store.Memory().ReadFile(exported + "/d0.img")
+			assert.NoError(t, err)
+			put(t, fake, image, string(content))
+			return remotetest.Reply{}
+		})
+	}
+	disk, err := bed.Provision(t.Context(), spec, storage.SiteA)
+	require.NoError(t, err)
+	require.NoError(t, bed.PrepareMigration(t.Context(), disk, storage.SiteA, storage.SiteB))
+	require.NoError(t, bed.stopServing(t.Context()))
+	for _, want := range [][]string{
+		{"rpc.nfsd", "--host", "fd00:198:18::3", "--no-udp", "--no-nfs-version", "3", "--nfs-version", "4.2", "8"},
+		{"exportfs", "-u", "[fd00:198:18::1]:" + exported},
+		{"exportfs", "-u", "[fd00:198:18::2]:" + exported},
+	} {
+		assert.Contains(t, bed.store.Commands(), want)
+	}
+}
+
+// TestExportsOfNames: what is exported to others than addresses is named as the table has it.
+func TestExportsOfNames(t *testing.T) {
+	assert.Equal(t, "*.example.org:/srv", Export{"/srv", "*.example.org"}.argument())
+	assert.Equal(t, "198.18.0.1:/srv", Export{"/srv", "198.18.0.1"}.argument())
+}
+
 func TestNoRoom(t *testing.T) {
 	bed := newBed(t)
 	server(t, bed.store, "8")
@@ -330,6 +378,6 @@ func TestTimesFollowThePath(t *testing.T) {
 		"timeo=2017,": {RTT: 300 * time.Millisecond, RateBits: 2e6},
 		"timeo=6000,": {RateBits: 64e3},
 	} {
-		assert.Contains(t, mountOptions(of), want)
+		assert.Contains(t, mountOptions(of, testnet.IPv4), want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"heliotrope/internal/remote"
 	"heliotrope/internal/storage"
 	"heliotrope/internal/storage/internal/node"
+	"heliotrope/internal/testnet"
 )
 
 // mostTimeo is the kernel's own limit for timeo (NFS_MAX_TCP_TIMEOUT of fs/nfs/internal.h).
@@ -22,9 +24,21 @@ const mostTimeo = 10 * time.Minute
 // mountOptions are the options of both sites' mounts (nfs(5)); timeo is in tenths of a second. The
 // client gives a connection up when nothing is heard on it for three times as long, so timeo must
 // be long enough for a full queue of the path.
-func mountOptions(of limits.Path) string {
+//
+// proto names the address family, too: tcp is IPv4, tcp6 is IPv6.
+func mountOptions(of limits.Path, family testnet.Family) string {
 	timeo := min(of.AtLeast(time.Minute), mostTimeo) / (100 * time.Millisecond)
-	return fmt.Sprintf("vers=4.2,proto=tcp,sec=sys,hard,timeo=%d,retrans=2,noatime,nosuid,nodev", timeo)
+	protocol := "tcp"
+	if family == testnet.IPv6 {
+		protocol = "tcp6"
+	}
+	return fmt.Sprintf("vers=4.2,proto=%s,sec=sys,hard,timeo=%d,retrans=2,noatime,nosuid,nodev", protocol, timeo)
+}
+
+// remoteFolder is a folder and a machine, as mount.nfs(8) and exportfs(8) take them:
+// 198.18.0.3:/srv, [fd00::3]:/srv.
+func remoteFolder(machine netip.Addr, folder string) string {
+	return testnet.Bracketed(machine) + ":" + folder
 }
 
 // port is the port registered for NFS.
@@ -149,8 +163,17 @@ func (s *System) mountDaemons(ctx context.Context) ([]string, error) {
 	return strings.Fields(output), nil
 }
 
-// Export is one line of the table of exports.
+// Export is one line of the table of exports. The table has IPv6 addresses without brackets
+// (exports(5)).
 type Export struct{ Folder, Client string }
+
+// argument is the export as exportfs(8) takes it, where an IPv6 address is in brackets.
+func (e Export) argument() string {
+	if address, err := netip.ParseAddr(e.Client); err == nil {
+		return remoteFolder(address, e.Folder)
+	}
+	return e.Client + ":" + e.Folder
+}
 
 // ParseExports reads /var/lib/nfs/etab. Each line has a folder, a tab, and a client with its
 // options in parentheses (exportfs(8)).
@@ -195,7 +218,7 @@ func (s *System) missing(ctx context.Context, exported string) ([]string, error)
 	var missing []string
 	for _, site := range []storage.Site{storage.SiteA, storage.SiteB} {
 		if address := s.sites[site].Address; !known[Export{exported, address.String()}] {
-			missing = append(missing, address.String()+":"+exported)
+			missing = append(missing, remoteFolder(address, exported))
 		}
 	}
 	return missing, nil
@@ -234,7 +257,7 @@ func (s *System) stopServing(ctx context.Context) error {
 	}
 	var errs []error
 	for _, export := range ours {
-		_, err := s.store.Run(ctx, "exportfs", "-u", export.Client+":"+export.Folder)
+		_, err := s.store.Run(ctx, "exportfs", "-u", export.argument())
 		errs = append(errs, err)
 	}
 	state, err := s.store.LoadState(ctx, kind)

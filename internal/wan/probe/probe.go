@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"heliotrope/internal/testnet"
 )
 
 // The format of a datagram: PayloadBytes long, with unsigned big-endian numbers:
@@ -29,7 +31,7 @@ import (
 //	    16      4  number of the load, from 0; of the end: how many loads there were
 //	    20      4  number of the datagram in its load, from 0
 //	    24      8  when it was sent, in ns since 1970 UTC on the sender's clock
-//	    32   1168  0
+//	    32   rest  0
 const (
 	magic = "HELIPROB"
 
@@ -38,11 +40,18 @@ const (
 	numberAt = 20
 	sentAt   = 24
 
-	// PayloadBytes is the length of a datagram's payload, and WireBytes is the same
-	// with the headers of UDP (8), IPv4 (20) and Ethernet (14), as netem counts it.
-	PayloadBytes = 1200
-	WireBytes    = PayloadBytes + 8 + 20 + 14
+	// WireBytes is the length of a datagram with its headers, as netem counts it. It is the
+	// same over IPv4 and IPv6, so that the same plan takes the same rate on the wire.
+	WireBytes = 1242
+
+	etherBytes, udpBytes = 14, 8 // lengths of headers
 )
+
+// PayloadBytes is the length of a datagram's payload, which depends on the family of the
+// addresses: 1200 bytes over IPv4, 1180 over IPv6.
+func PayloadBytes(family testnet.Family) int {
+	return WireBytes - etherBytes - family.HeaderBytes() - udpBytes
+}
 
 // Load is a number of datagrams to send at a rate.
 type Load struct {
@@ -120,8 +129,9 @@ func put(buffer []byte, token uint64, load, number int, sent int64) {
 
 // account is the receiver's account of all loads.
 type account struct {
-	plan  Plan
-	loads []arrivals
+	plan         Plan
+	payloadBytes int // of each datagram
+	loads        []arrivals
 }
 
 // arrivals is the account of one load.
@@ -135,8 +145,8 @@ type arrivals struct {
 	first, latest     int64 // times of arrival
 }
 
-func newAccount(plan Plan) *account {
-	a := &account{plan: plan, loads: make([]arrivals, len(plan.Loads))}
+func newAccount(plan Plan, family testnet.Family) *account {
+	a := &account{plan: plan, payloadBytes: PayloadBytes(family), loads: make([]arrivals, len(plan.Loads))}
 	for i, load := range plan.Loads {
 		a.loads[i] = arrivals{seen: make([]bool, load.Datagrams), last: -1}
 	}
@@ -146,7 +156,7 @@ func newAccount(plan Plan) *account {
 // take records a datagram that arrived; ended says that the sender has sent
 // everything.
 func (a *account) take(datagram []byte, arrived int64) (ended bool, err error) {
-	if len(datagram) != PayloadBytes || string(datagram[:len(magic)]) != magic || binary.BigEndian.Uint64(datagram[tokenAt:]) != a.plan.Token {
+	if len(datagram) != a.payloadBytes || string(datagram[:len(magic)]) != magic || binary.BigEndian.Uint64(datagram[tokenAt:]) != a.plan.Token {
 		return false, errForeign
 	}
 	load, number := binary.BigEndian.Uint32(datagram[loadAt:]), binary.BigEndian.Uint32(datagram[numberAt:])

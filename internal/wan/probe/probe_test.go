@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/freeport"
+	"heliotrope/internal/testnet"
 )
 
 // plan has two loads, with 5 ms and 1 ms between datagrams.
@@ -20,9 +21,9 @@ var plan = Plan{Token: 77, Loads: []Load{{Datagrams: 4, RateBits: WireBytes * 8 
 // TestAccount: everything that a path may do to datagrams is counted once; the
 // expected values were worked out by hand.
 func TestAccount(t *testing.T) {
-	a := newAccount(plan)
+	a := newAccount(plan, testnet.IPv4)
 	datagram := func(load, number int, sent, arrived time.Duration) bool {
-		buffer := make([]byte, PayloadBytes)
+		buffer := make([]byte, a.payloadBytes)
 		put(buffer, plan.Token, load, number, int64(sent))
 		ended, err := a.take(buffer, int64(arrived))
 		require.NoError(t, err)
@@ -47,14 +48,14 @@ func TestAccount(t *testing.T) {
 	assert.Equal(t, Result{Sent: 3, Received: 1}, results[1])
 
 	for name, spoil := range map[string]func([]byte) []byte{
-		"short":         func(b []byte) []byte { return b[:PayloadBytes-1] },
+		"short":         func(b []byte) []byte { return b[:a.payloadBytes-1] },
 		"long":          func(b []byte) []byte { return append(b, 0) },
 		"another probe": func(b []byte) []byte { b[tokenAt] = 1; return b },
 		"no such load":  func(b []byte) []byte { b[loadAt+3] = 9; return b },
 		"no such one":   func(b []byte) []byte { b[numberAt+3] = 9; return b },
 		"another magic": func(b []byte) []byte { b[0] = 'h'; return b },
 	} {
-		buffer := make([]byte, PayloadBytes)
+		buffer := make([]byte, a.payloadBytes)
 		put(buffer, plan.Token, 0, 0, 1)
 		_, err := a.take(spoil(buffer), 1)
 		assert.ErrorIs(t, err, errForeign, name)
@@ -110,7 +111,19 @@ func receive(ctx context.Context, t *testing.T, at netip.AddrPort, plan Plan) <-
 // TestCleanPath: over a path that changes nothing, all datagrams arrive once and
 // in order.
 func TestCleanPath(t *testing.T) {
-	at := freeport.Loopback(t)
+	for _, address := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
+		t.Run(address.String(), func(t *testing.T) { crosses(t, netip.AddrPortFrom(address, freeport.Loopback(t).Port())) })
+	}
+}
+
+// TestSameOnTheWire: the payload is what the headers of the family leave of WireBytes.
+func TestSameOnTheWire(t *testing.T) {
+	assert.Equal(t, 1200, PayloadBytes(testnet.IPv4)) // and 8 of UDP, 20 of IPv4, 14 of Ethernet
+	assert.Equal(t, 1180, PayloadBytes(testnet.IPv6)) // and 8 of UDP, 40 of IPv6, 14 of Ethernet
+}
+
+func crosses(t *testing.T, at netip.AddrPort) {
+	t.Helper()
 	clean := Plan{Token: 5, Loads: []Load{{150, 40e6, time.Millisecond}, {50, 50e6, time.Second}}, Pause: time.Millisecond}
 	ended := receive(t.Context(), t, at, clean)
 	require.NoError(t, Send(t.Context(), at, clean))
@@ -143,7 +156,7 @@ func relay(ctx context.Context, t *testing.T, to netip.AddrPort) netip.AddrPort 
 	})
 	go func() {
 		defer close(stopped)
-		buffer := make([]byte, PayloadBytes+1)
+		buffer := make([]byte, WireBytes)
 		var held []byte
 		for count := 1; ; count++ {
 			n, err := in.Read(buffer)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"heliotrope/internal/testnet"
 )
 
 const (
@@ -46,7 +48,7 @@ func Receive(ctx context.Context, listen netip.AddrPort, plan Plan, ready func()
 		return nil, fmt.Errorf("receive a probe on %s: %w", listen, err)
 	}
 	ready()
-	account := newAccount(plan)
+	account := newAccount(plan, testnet.FamilyOf(listen.Addr()))
 	if err := account.receive(connection); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -78,7 +80,7 @@ func prepare(connection *net.UDPConn) error {
 // receive reads until the end of the probe. When every announcement of the end is
 // lost, silence ends it.
 func (a *account) receive(connection *net.UDPConn) error {
-	buffer, control := make([]byte, PayloadBytes+1), make([]byte, 64)
+	buffer, control := make([]byte, a.payloadBytes+1), make([]byte, 64)
 	limit, heard, ended := silenceLimit+a.plan.Pause, false, false
 	for {
 		if err := connection.SetReadDeadline(time.Now().Add(limit)); err != nil {
@@ -129,14 +131,14 @@ func Send(ctx context.Context, to netip.AddrPort, plan Plan) error {
 		return fmt.Errorf("send a probe to %s: %w", to, err)
 	}
 	defer connection.Close()
-	if err := send(ctx, connection, plan); err != nil {
+	if err := send(ctx, connection, plan, make([]byte, PayloadBytes(testnet.FamilyOf(to.Addr())))); err != nil {
 		return fmt.Errorf("send a probe to %s: %w", to, err)
 	}
 	return nil
 }
 
-func send(ctx context.Context, connection *net.UDPConn, plan Plan) error {
-	buffer := make([]byte, PayloadBytes)
+// send sends the datagrams of a plan; the buffer is as long as each of them.
+func send(ctx context.Context, connection *net.UDPConn, plan Plan, buffer []byte) error {
 	for i, load := range plan.Loads {
 		interval := time.Duration(float64(load.Length()) / float64(load.Datagrams))
 		due := time.Now()

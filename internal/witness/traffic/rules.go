@@ -12,7 +12,7 @@ import (
 )
 
 // protocols maps protocols to their numbers in an IP header.
-var protocols = map[string]byte{"icmp": unix.IPPROTO_ICMP, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
+var protocols = map[string]byte{"icmp": unix.IPPROTO_ICMP, "icmpv6": unix.IPPROTO_ICMPV6, "tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}
 
 // onOtherDevice matches packets that do not pass through the device. The kernel compares the
 // whole field, padded with zeros.

@@ -31,10 +31,20 @@ const (
 	bridgeRole   = "bridge"
 	siteBRole    = "site-b"
 
-	bridgeAddress = "198.18.0.1"
-	siteBAddress  = "198.18.0.2"
-	wanDevice     = "wan0"
+	networkVariable = "HELIOTROPE_TEST_NETWORK"
+	wanDevice       = "wan0"
 )
+
+// network has the addresses of the two roles, and that of a guest that sends nothing.
+type network struct{ bridge, siteB, guest netip.Prefix }
+
+var networks = map[string]network{
+	"IPv4": {netip.MustParsePrefix("198.18.0.1/24"), netip.MustParsePrefix("198.18.0.2/24"), netip.MustParsePrefix("198.18.0.9/24")},
+	"IPv6": {netip.MustParsePrefix("fd00:198:18::1/64"), netip.MustParsePrefix("fd00:198:18::2/64"), netip.MustParsePrefix("fd00:198:18::9/64")},
+}
+
+// ours is the network of this process's role.
+func ours() network { return networks[os.Getenv(networkVariable)] }
 
 func TestMain(m *testing.M) {
 	var err error
@@ -71,18 +81,22 @@ func again(role string) *exec.Cmd {
 // TestClassesOnABridge sends known traffic over a bridge whose ingress is redirected as the
 // shaping does, and compares the classes with the interface's counts.
 func TestClassesOnABridge(t *testing.T) {
-	var said bytes.Buffer
-	command := again(bridgeRole)
-	command.Stderr = &said
-	if err := command.Run(); err != nil {
-		t.Fatalf("%v (it needs namespaces of users or root's rights, and what `make deps` installs)\n%s", err, said.String())
+	for name := range networks {
+		t.Run(name, func(t *testing.T) {
+			var said bytes.Buffer
+			command := again(bridgeRole)
+			command.Stderr, command.Env = &said, append(command.Env, networkVariable+"="+name)
+			if err := command.Run(); err != nil {
+				t.Fatalf("%v (it needs namespaces of users or root's rights, and what `make deps` installs)\n%s", err, said.String())
+			}
+		})
 	}
 }
 
 // classes are like those of a testbed: some have several rules or several ports, some apply only
 // between the sites, and one port is in two classes.
 func classes() []witness.Class {
-	siteA, siteB, guest := netip.MustParseAddr(bridgeAddress), netip.MustParseAddr(siteBAddress), netip.MustParseAddr("198.18.0.9")
+	siteA, siteB, guest := ours().bridge.Addr(), ours().siteB.Addr(), ours().guest.Addr()
 	hosts := []netip.Addr{siteA, siteB}
 	return append([]witness.Class{
 		{Name: "migration", Protocol: "tcp", FirstPort: 8002, Between: hosts},
@@ -182,7 +196,7 @@ func connect(siteB int) error {
 		"ip link set site-b netns " + strconv.Itoa(siteB),
 		"ip link set " + wanDevice + " master br0 up",
 		"ip link set br0 up",
-		"ip address add " + bridgeAddress + "/24 dev br0",
+		addAddress(ours().bridge, "br0"),
 		"ip link add ifb-test type ifb",
 		"ip link set ifb-test up",
 		"tc qdisc add dev " + wanDevice + " ingress",
@@ -193,6 +207,16 @@ func connect(siteB int) error {
 		}
 	}
 	return nil
+}
+
+// addAddress is a command that gives an interface an address, without the second in which IPv6
+// looks whether somebody else has it.
+func addAddress(address netip.Prefix, device string) string {
+	line := "ip address add " + address.String() + " dev " + device
+	if address.Addr().Is6() {
+		line += " nodad"
+	}
+	return line
 }
 
 func tool(line string) error {
@@ -208,13 +232,13 @@ func siteB() error {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return err
 	}
-	for _, line := range []string{"ip link set lo up", "ip link set site-b up", "ip address add " + siteBAddress + "/24 dev site-b"} {
+	for _, line := range []string{"ip link set lo up", "ip link set site-b up", addAddress(ours().siteB, "site-b")} {
 		if err := tool(line); err != nil {
 			return err
 		}
 	}
 	for _, flow := range flows {
-		address := net.JoinHostPort(siteBAddress, strconv.Itoa(flow.port))
+		address := flow.address()
 		if flow.network == "udp" {
 			socket, err := net.ListenPacket("udp", address)
 			if err != nil {
@@ -246,9 +270,14 @@ func echoDatagrams(socket net.PacketConn) {
 	}
 }
 
+// address is where site B takes the flow.
+func (f flow) address() string {
+	return net.JoinHostPort(ours().siteB.Addr().String(), strconv.Itoa(f.port))
+}
+
 // send sends the flow's bytes and waits until all have come back.
 func (f flow) send() error {
-	connection, err := net.DialTimeout(f.network, net.JoinHostPort(siteBAddress, strconv.Itoa(f.port)), time.Minute)
+	connection, err := net.DialTimeout(f.network, f.address(), time.Minute)
 	if err != nil {
 		return err
 	}
@@ -311,6 +340,9 @@ func compare(before, after counts, want map[string]int) error {
 			if (packets > 0) != (got > 0) {
 				return fmt.Errorf("%s: %d bytes in %d packets", class, got, packets)
 			}
+		}
+		if control := "control" + way.packets; after[control] == before[control] {
+			return fmt.Errorf("%s: nobody asked for a neighbour's hardware address, or it was counted elsewhere", control)
 		}
 		device := after[way.device] - before[way.device]
 		// Far less than 1 %: without the Ethernet headers the difference would be larger.

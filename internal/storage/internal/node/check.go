@@ -96,12 +96,22 @@ func (n *Node) ListeningPorts(ctx context.Context) (map[uint16]bool, error) {
 		}
 		for line := range strings.Lines(text) {
 			address, listens := parseListener(line)
-			if listens && (address.Addr().IsUnspecified() || address.Addr().Unmap() == n.Address) {
+			if listens && n.isReachedAt(address.Addr()) {
 				ports[address.Port()] = true
 			}
 		}
 	}
 	return ports, nil
+}
+
+// isReachedAt says whether a program that listens at an address takes connections to the
+// machine's address on the test network. One that listens at all IPv6 addresses may take IPv4
+// connections, too (ipv6(7), IPV6_V6ONLY); one that listens at all IPv4 addresses takes only those.
+func (n *Node) isReachedAt(listens netip.Addr) bool {
+	if listens.IsUnspecified() {
+		return listens.Is6() || n.Address.Is4()
+	}
+	return listens.Unmap() == n.Address
 }
 
 // parseListener reads a line of /proc/net/tcp or tcp6 of a little-endian machine
