@@ -322,6 +322,18 @@ func TestValidateReadsInventories(t *testing.T) {
 	}
 }
 
+// TestHostsExample: the example of real hosts, and the inventory that it names, are right, and are about one hypervisor.
+func TestHostsExample(t *testing.T) {
+	const file = "../../examples/hosts.yaml"
+	code, stdout, stderr := run(t, "validate", file)
+	if want := file + ": campaign hosts is right: 3 cells, 3 trials\n"; code != 0 || stdout != want || stderr != "" {
+		t.Errorf("validate: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	if code, stdout, stderr := run(t, "plan", file); code != 0 || !strings.Contains(stdout, "kvm-iscsi-rtt60.rate100mbit-4k-mixed-random") || stderr != "" {
+		t.Errorf("plan: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
 func TestBadInputOfPlanAndValidate(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no file":                {"plan"},
