@@ -334,6 +334,22 @@ func TestHostsExample(t *testing.T) {
 	}
 }
 
+// TestValidateComparesHypervisors: a campaign's hypervisor is xen when its file names none, whatever its inventory says.
+func TestValidateComparesHypervisors(t *testing.T) {
+	text, err := os.ReadFile("../../examples/hosts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, strings.Replace(string(text), "  hypervisor: [kvm]\n", "", 1))
+	if err := os.CopyFS(filepath.Join(filepath.Dir(file), "inventories"), os.DirFS("../../examples/inventories")); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := run(t, "validate", file)
+	if code != exitBadInput || !strings.Contains(stderr, "testbed lab-1 runs kvm, and the campaign has trials on xen: ") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 func TestBadInputOfPlanAndValidate(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no file":                {"plan"},
