@@ -74,10 +74,13 @@ func (c *Collector) Look(ctx context.Context, input LookInput) (Looked, error) {
 	return looked, err
 }
 
-// tailBytes is how much of the end of the heartbeats is read: twice the quiet time, at
-// lines of 128 bytes, but not more than a short look may cost.
-func (l *looking) tailBytes() int64 {
-	return min(256*int64(l.Quiet/witness.HeartbeatInterval+1), 1<<20)
+// mostTailBytes is the most of the end of the heartbeats that one look may read.
+const mostTailBytes = 1 << 20
+
+// firstTailBytes is how much of it is read at first: twice the quiet time, at lines of 128 bytes
+// and the usual interval. A testbed may have another interval (heartbeat_ms in its inventory).
+func (l *looking) firstTailBytes() int64 {
+	return min(256*int64(l.Quiet/witness.HeartbeatInterval+1), mostTailBytes)
 }
 
 // askLimit ends one question to the guest, which may never answer.
@@ -159,6 +162,52 @@ type heardOf struct {
 	grew  bool // before that, the counts were lower
 }
 
+// lastBeats are the heartbeats at the end of what the receiver has written.
+type lastBeats struct {
+	first, last witness.Heartbeat // the oldest and the newest of them
+	same        witness.Heartbeat // the first one with the same counts as the newest
+	grew        bool              // before that, the counts were lower
+}
+
+// readBeats reads heartbeats, of which there may be none: then last.Sequence is 0.
+func readBeats(text []byte) (beats lastBeats, err error) {
+	err = witness.ReadHeartbeats(bytes.NewReader(text), func(beat witness.Heartbeat) error {
+		isFirst := beats.last.Sequence == 0
+		if isFirst {
+			beats.first = beat
+		}
+		if isFirst || beat.Acked > beats.same.Acked || beat.Completed > beats.same.Completed {
+			beats.same, beats.grew = beat, !isFirst
+		}
+		if beat.Arrived.After(beats.last.Arrived) {
+			beats.last = beat
+		}
+		return nil
+	})
+	return beats, err
+}
+
+// beats reads the last heartbeats: those of twice the quiet time at least, as far as there are
+// that many and mostTailBytes hold them.
+func (l *looking) beats(ctx context.Context, tailer record.Tailer) (beats lastBeats, err error) {
+	for size := l.firstTailBytes(); ; size = min(4*size, mostTailBytes) {
+		text, err := tailer.Tail(ctx, witness.HeartbeatsFile, size)
+		if err != nil {
+			return beats, err
+		}
+		isAll := int64(len(text)) < size
+		if !isAll { // the first line may be incomplete
+			text = text[bytes.IndexByte(text, '\n')+1:]
+		}
+		if beats, err = readBeats(text); err != nil {
+			return beats, err
+		}
+		if isAll || size == mostTailBytes || beats.last.Arrived.Sub(beats.first.Arrived) >= 2*l.Quiet {
+			return beats, nil
+		}
+	}
+}
+
 // heard reads the end of what the receiver has written so far.
 func (l *looking) heard(ctx context.Context) (heardOf, error) {
 	receiver := heartbeatsArriveAt(l.bed)
@@ -170,36 +219,19 @@ func (l *looking) heard(ctx context.Context) (heardOf, error) {
 	if !ok {
 		return heardOf{}, fmt.Errorf("what %s hears cannot be looked at before it is collected", receiver)
 	}
-	tail := l.tailBytes()
-	text, err := tailer.Tail(ctx, witness.HeartbeatsFile, tail)
+	beats, err := l.beats(ctx, tailer)
 	if err != nil {
 		return heardOf{}, err
-	}
-	if int64(len(text)) == tail { // the first line may be incomplete
-		text = text[bytes.IndexByte(text, '\n')+1:]
 	}
 	clock, err := l.bed.Clock(ctx, receiver)
 	if err != nil {
 		return heardOf{}, err
 	}
-	var last, same witness.Heartbeat // the newest, and the first one with the same counts
-	grew := false
-	err = witness.ReadHeartbeats(bytes.NewReader(text), func(beat witness.Heartbeat) error {
-		if last.Sequence == 0 || beat.Acked > same.Acked || beat.Completed > same.Completed {
-			same, grew = beat, last.Sequence != 0
-		}
-		if beat.Arrived.After(last.Arrived) {
-			last = beat
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return heardOf{}, err
-	case last.Sequence == 0:
+	last, same := beats.last, beats.same
+	if last.Sequence == 0 {
 		return heardOf{}, fmt.Errorf("no heartbeat of the guest has ever arrived at %s", receiver)
 	}
-	heard := heardOf{grew: grew, ago: l.bed.Now().Add(clock.Ahead).Sub(last.Arrived)}
+	heard := heardOf{grew: beats.grew, ago: l.bed.Now().Add(clock.Ahead).Sub(last.Arrived)}
 	if heard.counts = same.Acked > 0 || same.Completed > 0; heard.counts {
 		heard.stuck = last.Arrived.Sub(same.Arrived)
 	}

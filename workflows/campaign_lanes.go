@@ -179,7 +179,7 @@ func (c *campaignRun) laneInput(lane Lane) LaneInput {
 	last, orders := c.state.Lanes[lane.Name], c.state.Orders[lane.Name]
 	return LaneInput{Campaign: c.input.Name, Execution: c.execution, DataDir: c.input.DataDir, Dataset: c.state.Progress.Dataset,
 		PlanSHA256: c.state.Progress.PlanSHA256, SpecSHA256: c.input.SpecSHA256, Lane: lane, Settings: c.planned.Settings,
-		QuarantineAfter: cmp.Or(c.input.QuarantineAfter, max(leastBad, 2*c.planned.Limits.Attempts)), MaxEvents: c.input.MaxEvents, Orders: orders,
+		QuarantineAfter: cmp.Or(c.input.QuarantineAfter, badInARow(c.planned.Limits.Attempts)), MaxEvents: c.input.MaxEvents, Orders: orders,
 		ReportEvery: paceOf(c.input.Lanes).reportEvery,
 		// The trial that the lane ran, and the state of its testbed, when it last reported.
 		State: LaneState{Report: LaneReport{Trial: last.Trial, Quarantine: last.Quarantine, Released: last.Released}}}

@@ -17,6 +17,10 @@ import (
 // leastBad is the smallest number of attempts in a row that lead to a quarantine.
 const leastBad = 6
 
+// badInARow is how many attempts in a row, of more than one trial, may end without a measurement before their
+// testbed is put in quarantine. A trial has attempts of them (limits.attempts).
+func badInARow(attempts int) int { return max(leastBad, 2*attempts) }
+
 // lostInARow is how many attempts in a row may end without a verdict, as a terminated one
 // does.
 const lostInARow = 3

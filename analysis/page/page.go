@@ -2,7 +2,7 @@
 // and no script; report.md, metrics.csv and metrics.parquet.
 //
 // It promises that the kind of testbed is named before any number, in each figure's title,
-// and in each file; that numbers come from the dataset's rows, through packages report
+// and in each file; that numbers come from the dataset's rows, through packages summary
 // (medians and spreads), answers (intervals and comparisons) and samples (I/Os); that every
 // figure has its table; and that each file is either written as a whole or stays as it was.
 // report.html is written last: when it is new, the other files come from the same rows.

@@ -76,6 +76,8 @@ var elsewhere = []struct{ pattern, why, where string }{
 	{`^tools/`, "it needs a testbed, or a machine that does nothing else; TestDocumentedCommands checks that the tool exists", "make test-lab"},
 	{`heliotrope lab up($| --(hypervisor|cpus|ipv6))`, "it starts an emulated testbed", "make test-lab"},
 	{`heliotrope guest build`, "it downloads Debian's packages", "TestBuildGuest"},
+	{`run hosts\.yaml`, "it needs hosts of the reader's own; the lines before it show what it checks first", ""},
+	{`^(ip|ssh|scp|ssh-keygen -lf) `, "it is for hosts of the reader's own", ""},
 	{`run examples/controls\.yaml`, "its controls need real clocks and hosts", "tools/controls-check"},
 	{`sweep [^#]* --yes`, "it would change this machine, which plays the hosts", "TestSweepRemoves"},
 	{`^fio `, "its arguments are the reader's own", "TestThreeViewsOfOneJob"},

@@ -84,11 +84,15 @@ func simulatedFile(name, repetitions string) string {
 
 // furnish writes the files that the documents' commands name.
 func (w *world) furnish() {
-	for _, folder := range []string{"examples", "inventories", "results", "srv", "etc"} {
+	for _, folder := range []string{"inventories", "results", "srv", "etc"} {
 		require.NoError(w.t, os.MkdirAll(filepath.Join(w.model, folder), 0o755))
 	}
-	examples, err := filepath.Glob("../../examples/*")
-	require.NoError(w.t, err)
+	require.NoError(w.t, os.CopyFS(filepath.Join(w.model, "examples"), os.DirFS("../../examples")))
+	example := func(name string) string {
+		text, err := os.ReadFile(filepath.Join("../../examples", name))
+		require.NoError(w.t, err)
+		return string(text)
+	}
 	files := map[string]string{
 		"campaign.yaml": simulatedFile("campaign", "1"),
 		"thesis.yaml":   simulatedFile("thesis", "1"),
@@ -99,14 +103,10 @@ func (w *world) furnish() {
 		"strict.yaml":   "clock_uncertainty_ms: 5\n",
 		// fio(1), "LOG FILE FORMATS": ms, response time in ns, direction, size, offset.
 		"results/job_lat.1.log": strings.Repeat("1, 200000, 0, 4096, 0\n2, 300000, 1, 4096, 4096\n", 500),
+		"examples/quick.yaml":   strings.Replace(example("quick.yaml"), "\ntestbed: emulated\n", "\ntestbed: simulated\n", 1),
+		"hosts.yaml":            strings.Replace(example("hosts.yaml"), "hypervisor: [kvm]", "hypervisor: [xen]", 1), // as newSSHHosts' inventory
+		"mail.icf":              example("office.icf"),
 	}
-	for _, example := range examples {
-		text, err := os.ReadFile(example)
-		require.NoError(w.t, err)
-		files["examples/"+filepath.Base(example)] = string(text)
-	}
-	files["examples/quick.yaml"] = strings.Replace(files["examples/quick.yaml"], "\ntestbed: emulated\n", "\ntestbed: simulated\n", 1)
-	files["mail.icf"] = files["examples/office.icf"]
 	newSSHHosts(w.t, filepath.Join(w.model, "inventories"))
 	for name, text := range files {
 		require.NoError(w.t, os.WriteFile(filepath.Join(w.model, name), []byte(text), 0o600))

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,5 +80,33 @@ func TestWhereThingsAre(t *testing.T) {
 		if !strings.Contains(listed[in], "a folder for each") && !regexp.MustCompile(`\b`+filepath.Base(folder)+`\b`).MatchString(listed[in]) {
 			assert.Fail(t, "a package that is not listed", "%s: CONTRIBUTING.md, 'Where things are', does not name it", folder)
 		}
+	}
+}
+
+// TestExcerptOfAnInventory: the inventory at the beginning of docs/inventory.md is the one in examples/, in its order. Only
+// comments stand in one of the two alone, and what the document leaves out.
+func TestExcerptOfAnInventory(t *testing.T) {
+	settings := func(text string) (lines []string) {
+		for line := range strings.Lines(text) {
+			if line, _, _ = strings.Cut(line, "#"); strings.TrimSpace(line) != "" {
+				lines = append(lines, strings.TrimRight(line, " \n"))
+			}
+		}
+		return lines
+	}
+	root := filepath.Join("..", "..")
+	document, err := os.ReadFile(filepath.Join(root, "docs", "inventory.md"))
+	require.NoError(t, err)
+	whole, err := os.ReadFile(filepath.Join(root, "examples", "inventories", "lab-1.yaml"))
+	require.NoError(t, err)
+	_, excerpt, found := strings.Cut(string(document), "```yaml\n")
+	require.True(t, found, "docs/inventory.md has no block of YAML")
+	excerpt, _, _ = strings.Cut(excerpt, "```")
+	shown, rest := settings(excerpt), settings(string(whole))
+	assert.Greater(t, len(shown), 20, "lines of the excerpt")
+	for _, line := range shown {
+		at := slices.Index(rest, line)
+		require.GreaterOrEqual(t, at, 0, "examples/inventories/lab-1.yaml has no such line, or has it earlier: %q", line)
+		rest = rest[at+1:]
 	}
 }

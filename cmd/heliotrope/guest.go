@@ -58,8 +58,8 @@ Copy the first two to the same folder on the hosts of both sites, and add what i
 the inventory. A folder that exists is never overwritten, and a build that is interrupted
 leaves nothing. For vSphere there is no such guest: make a template (docs/inventory.md).`,
 		Example: `  heliotrope guest build --key ~/.ssh/id_ed25519.pub
-  heliotrope guest build --key keys/lab-1.pub --out guests/lab-1
-  heliotrope guest build --key keys/lab-1.pub --json | jq -r .host_key`,
+  heliotrope guest build --key keys/id.pub --out guests/lab-1
+  heliotrope guest build --key keys/id.pub --json | jq -r .host_key`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())

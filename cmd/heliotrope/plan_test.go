@@ -322,6 +322,34 @@ func TestValidateReadsInventories(t *testing.T) {
 	}
 }
 
+// TestHostsExample: the example of real hosts, and the inventory that it names, are right, and are about one hypervisor.
+func TestHostsExample(t *testing.T) {
+	const file = "../../examples/hosts.yaml"
+	code, stdout, stderr := run(t, "validate", file)
+	if want := file + ": campaign hosts is right: 3 cells, 3 trials\n"; code != 0 || stdout != want || stderr != "" {
+		t.Errorf("validate: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	if code, stdout, stderr := run(t, "plan", file); code != 0 || !strings.Contains(stdout, "kvm-iscsi-rtt60.rate100mbit-4k-mixed-random") || stderr != "" {
+		t.Errorf("plan: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+// TestValidateComparesHypervisors: a campaign's hypervisor is xen when its file names none, whatever its inventory says.
+func TestValidateComparesHypervisors(t *testing.T) {
+	text, err := os.ReadFile("../../examples/hosts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, strings.Replace(string(text), "  hypervisor: [kvm]\n", "", 1))
+	if err := os.CopyFS(filepath.Join(filepath.Dir(file), "inventories"), os.DirFS("../../examples/inventories")); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := run(t, "validate", file)
+	if code != exitBadInput || !strings.Contains(stderr, "testbed lab-1 runs kvm, and the campaign has trials on xen: ") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
 func TestBadInputOfPlanAndValidate(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no file":                {"plan"},

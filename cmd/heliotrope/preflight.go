@@ -153,6 +153,16 @@ func checkPaths(beds []laneBed, trials []campaign.Trial, found *findings) {
 	}
 }
 
+// checkHypervisor refuses trials on a hypervisor that a testbed of real hosts does not run.
+func checkHypervisor(lane trial.Lane, trials []campaign.Trial, found *findings) {
+	for _, hypervisor := range hypervisorsOf(trials) {
+		if _, has := lane.For(hypervisor); !has && lane.Kind == inventory.Hardware {
+			found.addBad("testbed %s runs %s, and the campaign has trials on %s: any lane may run any trial; name the testbed's hypervisor in matrix.hypervisor, or make it one campaign for each hypervisor",
+				lane.Name, lane.Hypervisor, hypervisor)
+		}
+	}
+}
+
 // placeOf is how a machine is reached, which distinguishes it from all others.
 func placeOf(inv *inventory.Inventory, host *inventory.Machine) string {
 	if manager := inv.ManagerOf(host); manager != nil && !host.Has(inventory.Shell) {
@@ -339,12 +349,7 @@ func (c hostCheck) checkBed(ctx context.Context, bed laneBed, want wanted, found
 		return
 	}
 	defer connected.Close() //nolint:errcheck // it was only asked
-	for _, hypervisor := range hypervisorsOf(want.trials) {
-		if _, has := bed.lane.For(hypervisor); !has && bed.lane.Kind == inventory.Hardware {
-			found.addBad("testbed %s runs %s, and the campaign has trials on %s: any lane may run any trial; make it one campaign for each hypervisor",
-				name, bed.lane.Hypervisor, hypervisor)
-		}
-	}
+	checkHypervisor(bed.lane, want.trials, found)
 	limited, cancel := context.WithTimeoutCause(ctx, c.limit, fmt.Errorf("its machines did not answer everything within %s", c.limit))
 	defer cancel()
 	away := connected.Reach(limited)

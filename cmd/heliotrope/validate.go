@@ -138,10 +138,15 @@ func (v validation) String() string {
 	return text
 }
 
-// checkInventories reads the inventories that a campaign names.
+// checkInventories reads the inventories that a campaign names, and checks whether they are of its hypervisor and can
+// have its WANs.
 func checkInventories(r *request) error {
 	var found findings
-	checkPaths(loadLanes(r.inventories(), &found), r.trials, &found)
+	beds := loadLanes(r.inventories(), &found)
+	for _, bed := range beds {
+		checkHypervisor(bed.lane, r.trials, &found)
+	}
+	checkPaths(beds, r.trials, &found)
 	return found.err()
 }
 

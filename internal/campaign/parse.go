@@ -42,49 +42,6 @@ func parse(file string, data []byte, from sources) (*Spec, error) {
 	return spec, nil
 }
 
-// complete fills in the defaults that depend on the file's content; completeLimits fills in those
-// that depend on its cells.
-func (s *Spec) complete(document *strict.Document) {
-	for i := range s.Controls {
-		control, given := &s.Controls[i], document.Given(fmt.Sprintf("controls[%d].hold", i))
-		switch {
-		case control.Control == ControlLAN:
-			control.WAN = lanProfile
-		case control.Control == ControlPause && !given:
-			control.Hold = defaultPause
-		case control.Control == ControlNone && !given:
-			control.Hold = defaultWatch
-		}
-	}
-	if s.Stop != nil && !document.Given("stop.min") {
-		*s.Stop = s.Stop.Completed()
-	}
-	if s.Stop != nil && !document.Given("repetitions") {
-		s.Repetitions = s.Stop.Max
-	}
-	if !document.Given("limits.spread_ms") && s.Testbed == TestbedEmulated {
-		s.Limits.SpreadMs = emulatedSpreadMs
-	}
-	if !document.Given("phases.warm_up") {
-		s.Phases.WarmUp = max(s.Phases.WarmUp, s.rampUp())
-	}
-	if !document.Given("phases.warm_up_max") {
-		s.Phases.WarmUpMax = max(3*s.Phases.WarmUp, s.SteadyState.window())
-	}
-	if !document.Given("recovery.for") {
-		s.Recovery.For = min(s.Recovery.For, s.Phases.After)
-	}
-}
-
-// rampUp returns the longest ramp-up of the campaign's own access specifications.
-func (s *Spec) rampUp() time.Duration {
-	longest := time.Duration(0)
-	for _, access := range s.Access {
-		longest = max(longest, access.RampUp)
-	}
-	return longest
-}
-
 // ledgerMargin is how long before and after a migration the ledger's records must be kept.
 const ledgerMargin = time.Minute
 

@@ -1,6 +1,8 @@
 // Package limits computes how long the parts of a trial may take. It derives that from the amount of work:
 // the bytes of memory and of disk, and the rate and the round-trip time of the path. It is pure: no host, no
 // clock, no environment. docs/reliability.md has a table of all limits and of what each follows from.
+// How long the phases of a trial are when a campaign does not say so is not computed here: see package campaign,
+// defaults.go.
 package limits
 
 import (

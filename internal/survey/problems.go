@@ -47,7 +47,7 @@ func (s *State) judge(guestMTU int) (all []problem.Problem) {
 			fmt.Sprintf("ip link set %s mtu %d, on all machines and what is between them; or a smaller guest.mtu in the inventory", s.Interface, guestMTU)))
 	}
 	if s.Folder != "" && !s.Writable {
-		all = append(all, problem.Bad(s.Name, "test -w "+s.Folder, "the inventory's user may not make anything there", "name root as ssh.user, or another data_dir"))
+		all = append(all, problem.Bad(s.Name, "test -w "+s.Folder, "the inventory's user may not make anything there", "name root as ssh.user, have the user become root (ssh.become: sudo), or name another data_dir"))
 	}
 	return append(all, s.judgeClock()...)
 }

@@ -1,5 +1,6 @@
 // Package pass is the secret by which the worker on a measured machine and the controller's
-// gate (package gate) authenticate each other.
+// gate (package gate) authenticate each other. Package link makes a pass for each worker, and puts
+// it on the worker's machine.
 //
 // It promises that the secret itself never crosses the connection between them: both derive the
 // same key from it and prove to each other that they have that key (mutual TLS 1.3). A stranger

@@ -68,7 +68,7 @@ func (c *client) inTheWay() (problems []error, err error) {
 // judge reports what is wrong with a host that has these facts.
 func (h *Host) judge(f facts) (problems []error) {
 	if f.uid != 0 {
-		problems = append(problems, h.problem("id -u", fmt.Sprintf("its user in the inventory has the number %d, and only root (0) sees what others' QEMUs have open", f.uid), "name root as ssh.user"))
+		problems = append(problems, h.problem("id -u", fmt.Sprintf("its user in the inventory has the number %d, and only root (0) sees what others' QEMUs have open", f.uid), "name root as ssh.user, or have the user become root (ssh.become: sudo)"))
 	}
 	if h.domainType == "kvm" && !f.kvm {
 		problems = append(problems, h.problem("/dev/kvm", "it is not there", "switch virtualisation on in the firmware, and load kvm_intel or kvm_amd"))

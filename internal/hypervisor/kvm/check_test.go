@@ -115,7 +115,7 @@ func TestCheck(t *testing.T) {
 	h.domains = nil
 	h.says(readFacts, strings.Replace(healthy, "uid 0", "uid 1000", 1))
 	requireProblems(t, h.Check(t.Context()),
-		"host-a: id -u: its user in the inventory has the number 1000, and only root (0) sees what others' QEMUs have open: name root as ssh.user")
+		"host-a: id -u: its user in the inventory has the number 1000, and only root (0) sees what others' QEMUs have open: name root as ssh.user, or have the user become root (ssh.become: sudo)")
 	h.says(readFacts, strings.Replace(healthy, "uid 0", "uid root", 1))
 	require.ErrorContains(t, h.Check(t.Context()), `unreadable line "uid root\n"`)
 }

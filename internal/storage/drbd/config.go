@@ -49,6 +49,10 @@ func tenths(path limits.Path, least, most time.Duration) int {
 // pingTimeout is ping-timeout for a path, in tenths of a second.
 func pingTimeout(path limits.Path) int { return tenths(path, leastPingTimeout, mostPingTimeout) }
 
+// resyncKiBPerSecond is the highest rate of a resynchronisation (c-max-rate):
+// DRBD's own default, 100 MiB/s.
+const resyncKiBPerSecond = 100 << 10
+
 // imageSuffix ends the names of the backing files.
 const imageSuffix = ".img"
 
@@ -101,7 +105,7 @@ func (s *System) config(spec storage.Spec, minor int, pingTimeout int, replicas 
 	line("    c-plan-ahead %d;", max(20, min(300, spec.Path.RTT.Milliseconds()/10)))
 	line("    c-fill-target 1M;")
 	line("    c-min-rate 250k;")
-	line("    c-max-rate %dk;", s.resyncKiBPerSecond)
+	line("    c-max-rate %dk;", resyncKiBPerSecond)
 	line("  }")
 	for _, replica := range replicas {
 		line("  on %s {", replica.host)

@@ -68,18 +68,13 @@ const (
 	ProtocolC Protocol = "C" // the default
 )
 
-// defaultResyncKiBPerSecond is the highest rate of a resynchronisation (c-max-rate):
-// DRBD's own default, 100 MiB/s.
-const defaultResyncKiBPerSecond = 100 << 10
-
 // System provides disks that are replicated with DRBD.
 type System struct {
-	label              string
-	protocol           Protocol // outside migrations
-	resyncKiBPerSecond int64
-	sites              map[storage.Site]*node.Node
-	mu                 sync.Mutex  // one change at a time
-	path               limits.Path // the path for the disk that is being changed
+	label    string
+	protocol Protocol // outside migrations
+	sites    map[storage.Site]*node.Node
+	mu       sync.Mutex  // one change at a time
+	path     limits.Path // the path for the disk that is being changed
 }
 
 // New makes the DRBD system of a testbed. It needs no storage server.
@@ -95,8 +90,7 @@ func New(setup storage.Setup) (storage.Driver, error) {
 	default:
 		return nil, fault.New(fault.BadInput, "storage option protocol %q: want A, B or C", value)
 	}
-	return &System{label: setup.Inventory.Name, protocol: protocol,
-		resyncKiBPerSecond: defaultResyncKiBPerSecond, sites: node.Sites(setup)}, nil
+	return &System{label: setup.Inventory.Name, protocol: protocol, sites: node.Sites(setup)}, nil
 }
 
 // Kind is "drbd".

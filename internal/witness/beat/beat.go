@@ -1,7 +1,8 @@
 // Package beat is the communication over UDP between the witness in the guest and those on the
 // sites' hosts. The guest sends numbered heartbeats to site A, which include the state of its
 // load's I/Os in flight. A host asks the guest for its time, and tells it with the question
-// whether the guest runs at that host's site.
+// whether the guest runs at that host's site. How often, and on which port, is in package witness
+// (config.go).
 //
 // It promises that a heartbeat carries the number of a ledger's record only after the disk has
 // acknowledged that record; that a heartbeat is sent on time or late, and a missed one is never
