@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,24 @@ import (
 
 	"heliotrope/internal/strict"
 )
+
+// CheckGuestNetwork says what is wrong with the address and the MTU (bytes) of a guest's
+// interface on the test network, as Load does for an inventory's guest.
+func CheckGuestNetwork(address netip.Prefix, mtu int) error {
+	var problems []error
+	if !isOneHost(address.Addr()) || address.Addr() == address.Masked().Addr() {
+		problems = append(problems, fmt.Errorf("%s is not the IPv4 address of one host with its network's prefix length, such as 198.18.0.9/24", address))
+	}
+	if mtu < minMTU || mtu > maxMTU {
+		problems = append(problems, fmt.Errorf("MTU %d: want %d to %d", mtu, minMTU, maxMTU))
+	}
+	return errors.Join(problems...)
+}
+
+// isOneHost says whether an address is IPv4 and could be that of a machine.
+func isOneHost(address netip.Addr) bool {
+	return address.Is4() && !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback()
+}
 
 // Limits of the guest's MTU, in bytes.
 const (
@@ -274,7 +293,7 @@ func (c checker) address(setting string, address netip.Addr) {
 		c.Report(setting, "%s is IPv6, which is not supported on the test network: want IPv4", address)
 		return
 	}
-	c.Check(setting, !address.IsUnspecified() && !address.IsMulticast() && !address.IsLoopback(), "%s is not the address of one host", address)
+	c.Check(setting, isOneHost(address), "%s is not the address of one host", address)
 }
 
 func (c checker) guest(guest *Guest) {
