@@ -32,12 +32,15 @@ LAB_SKIP :=
 LAB_LEAVE_OUT :=
 VSPHERE :=
 
-# Debian packages: for the testbed, for its image, and a compiler for the race detector. For
-# the tests: a shell like that of small hosts (busybox), iproute2, socat, which carries
-# migrations, sudo, with which users become root, an SFTP server, which then shows them files,
-# rpm, the programs that execute the notebooks, a browser for the report, and PostgreSQL, with
-# whose programs make test-production starts a cluster of its own.
+# Debian packages: for the testbed, for its image, for a guest's OVA, and a compiler for the
+# race detector. For the tests: UEFI (ovmf), with which QEMU starts such a guest, and the stub
+# by which UEFI starts a kernel (systemd-boot-efi), a shell like that of small hosts (busybox),
+# iproute2, socat, which carries migrations, sudo, with which users become root, an SFTP
+# server, which then shows them files, rpm, the programs that execute the notebooks, a browser
+# for the report, and PostgreSQL, with whose programs make test-production starts a cluster of
+# its own.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
+	dosfstools fdisk mtools ovmf systemd-boot-efi \
 	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server rpm jq \
 	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium postgresql openssl
 
@@ -147,7 +150,7 @@ test-production: server ## run two controllers on a Temporal server on PostgreSQ
 # driver's own tests show; on Xen it is the migration over iSCSI under load, which is part of
 # TestLabWitnesses. Only test-lab-full has both engines of the load in one guest, foreign disks
 # at the target for each storage system (make test-lab has one for each driver), the vCenter's
-# tests on real guests, and tools/turns-check.
+# tests on real guests, guests of `guest build` in QEMU, and tools/turns-check.
 KVM_ELSEWHERE := TestMigrateUnderLoad|TestCancelledMigration|TestLabWitnesses|TestLabForeignDisk|TestLabEngines
 XEN_ELSEWHERE := TestMigrateUnderLoad/iscsi
 ANY_PACKAGES = $(filter-out ./internal/hypervisor/% ./deploy/lab $(LAB_LEAVE_OUT),$(LAB_PACKAGES))
@@ -159,13 +162,13 @@ test-lab: build server $(DUCKDB) ## run the tests that need a testbed and most o
 	@if [ -n "$${HELIOTROPE_INVENTORY:-}" ]; then \
 		$(MAKE) --no-print-directory test-lab-all HYPERVISOR="$$(sed -n 's/^hypervisor: //p' "$$HELIOTROPE_INVENTORY")"; \
 	else \
-		$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere CONTROLS=--short LAB_SKIP='$(KVM_ELSEWHERE)' LAB_LEAVE_OUT=./deploy/vcenter && $(MAKE) --no-print-directory test-lab-some HYPERVISOR=xen; \
+		$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere CONTROLS=--short LAB_SKIP='$(KVM_ELSEWHERE)' LAB_LEAVE_OUT='./deploy/vcenter ./deploy/lab/image' && $(MAKE) --no-print-directory test-lab-some HYPERVISOR=xen; \
 	fi
 
 .PHONY: test-lab-full
 test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, make test-production, and faults at the lab's vCenter
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere VSPHERE=--full
-	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=xen
+	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=xen LAB_LEAVE_OUT=./deploy/lab/image
 	$(MAKE) --no-print-directory test-production
 	tools/turns-check
 

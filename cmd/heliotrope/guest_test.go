@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,12 @@ func TestGuestBuildBadInput(t *testing.T) {
 		"a folder":    {[]string{"--key", "good.pub", "--out", "there"}, []string{"there is there already"}},
 		"no folder":   {[]string{"--key", "good.pub", "--out", "absent/guest"}, []string{"no such file or directory"}},
 		"an argument": {[]string{"--key", "good.pub", "guest"}, []string{"unknown command"}},
+		"no address":  {[]string{"--ova", "--key", "id"}, []string{"id: it holds a private key", "--address is missing"}},
+		"a network":   {[]string{"--ova", "--key", "good.pub", "--address", "198.18.0.0/24", "--mtu", "9"}, []string{"198.18.0.0/24 is not the address of one host", "MTU 9: want 576 to 9216"}},
+		"no length":   {[]string{"--ova", "--key", "good.pub", "--address", "198.18.0.9"}, []string{`--address "198.18.0.9": want an address with`}},
+		"link-local":  {[]string{"--ova", "--key", "good.pub", "--address", "fe80::9/64", "--mtu", "1000"}, []string{"fe80::9/64 is not the address", "MTU 1000: want 1280 to 9216"}},
+		"no OVA":      {[]string{"--key", "good.pub", "--address", "198.18.0.9/24"}, []string{"--address and --mtu are for --ova"}},
+		"an OVA":      {[]string{"--ova", "--key", "good.pub", "--address", "198.18.0.9/24", "--out", "there"}, []string{"there is there already"}},
 	} {
 		code, stdout, stderr := run(t, append([]string{"guest", "build"}, of.args...)...)
 		require.Equal(t, exitBadInput, code, name+": "+stderr)
@@ -57,4 +64,21 @@ func TestGuestSettings(t *testing.T) {
 		require.Equal(t, want, inv.Guest.SSH.KeyFile)
 		require.Equal(t, "/usr/local/lib/heliotrope/guest-vmlinux", inv.Guest.Kernel)
 	}
+}
+
+// TestTemplateSettings: what is printed for an OVA is what an inventory of vSphere takes.
+func TestTemplateSettings(t *testing.T) {
+	text, err := os.ReadFile("../../internal/inventory/testdata/shellless.yaml")
+	require.NoError(t, err)
+	before, _, found := strings.Cut(string(text), "\nguest:\n")
+	require.True(t, found)
+	g := guestBuild{keys: []string{"/keys/lab.pub"}}
+	built := image.Guest{HostKey: "SHA256:wFOoZthc/H5PnyfZRPpUpIXq/68ga3sGqtQW6rJfB7Y", Address: netip.MustParsePrefix("198.18.0.9/24"), MTU: 1400}
+	inv, err := inventory.Parse([]byte(before+"\n"+g.templateSettings(built)), filepath.Join(t.TempDir(), "lab.yaml"))
+	require.NoError(t, err)
+	require.Empty(t, inv.Guest.Kernel)
+	require.Equal(t, built.Address, inv.Guest.Address)
+	require.Equal(t, 1400, inv.Guest.MTU)
+	require.Equal(t, image.OVAMemoryMiB, inv.Guest.MemoryMiB)
+	require.Equal(t, "/keys/lab", inv.Guest.SSH.KeyFile)
 }

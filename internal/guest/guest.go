@@ -80,6 +80,15 @@ func Cmdline(name string, devices hypervisor.Devices, g inventory.Guest) string 
 		devices.Console, name, devices.NIC, g.Address, g.MTU)
 }
 
+// TemplateCmdline is the kernel command line of a guest that boots from a disk, as a clone of
+// a template does: address and mtu (bytes) are those of its interface on the test network, and
+// drivers is the name of its list of modules. Its console is the first serial port, or the
+// screen of a machine without one.
+func TemplateCmdline(address netip.Prefix, mtu int, drivers string) string {
+	devices := hypervisor.Devices{NIC: "eth0", Console: "ttyS0"}
+	return "console=tty0 " + Cmdline("guest", devices, inventory.Guest{Address: address, MTU: mtu}) + " heliotrope.drivers=" + drivers
+}
+
 // Domain is the measured guest of a testbed, as a hypervisor runs it on the given
 // host with the given disk. A guest that boots from its own disk gets no kernel
 // command line from us.

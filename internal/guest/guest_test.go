@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +44,25 @@ func TestIdentityArchive(t *testing.T) {
 	keys, err := io.ReadAll(reader)
 	if err != nil || string(keys) != "ssh-ed25519 AAAA one\nssh-ed25519 BBBB two\n" {
 		t.Errorf("authorized keys %q, %v", keys, err)
+	}
+}
+
+// TestTemplateCmdline: init finds its settings, and the last console is the serial port.
+func TestTemplateCmdline(t *testing.T) {
+	words := strings.Fields(TemplateCmdline(netip.MustParsePrefix("198.18.0.9/24"), 1400, "other"))
+	consoles := []string{}
+	for _, word := range words {
+		if strings.HasPrefix(word, "console=") {
+			consoles = append(consoles, word)
+		}
+	}
+	if strings.Join(consoles, " ") != "console=tty0 console=ttyS0" {
+		t.Errorf("consoles %v", consoles)
+	}
+	for _, want := range []string{"net.ifnames=0", "heliotrope.nic=eth0", "heliotrope.ip=198.18.0.9/24", "heliotrope.mtu=1400", "heliotrope.drivers=other"} {
+		if !slices.Contains(words, want) {
+			t.Errorf("no %s in %q", want, words)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -8,6 +9,19 @@ import (
 
 	"heliotrope/internal/testnet"
 )
+
+// CheckGuestNetwork says what is wrong with the address and the MTU (bytes) of a guest's
+// interface on the test network, as Load does for an inventory's guest.
+func CheckGuestNetwork(address netip.Prefix, mtu int) error {
+	var problems []error
+	if !address.IsValid() || testnet.Check(address.Addr()) != nil || address.Addr() == address.Masked().Addr() {
+		problems = append(problems, fmt.Errorf("%s is not the address of one host with its network's prefix length, such as 198.18.0.9/24 or fd00::9/64", address))
+	}
+	if least := max(minMTU, testnet.FamilyOf(address.Addr()).MinMTU()); mtu < least || mtu > maxMTU {
+		problems = append(problems, fmt.Errorf("MTU %d: want %d to %d", mtu, least, maxMTU))
+	}
+	return errors.Join(problems...)
+}
 
 // address checks the address of one machine on the test network.
 func (c checker) address(setting string, address netip.Addr) {

@@ -231,16 +231,17 @@ func overlayMode(path string, content []byte) fs.FileMode {
 	return 0o644
 }
 
-// checkSpace says in one line when dir's file system has too little room.
-func checkSpace(dir string, needBytes uint64) error {
+// checkSpace says in one line when dir's file system has too little room, and what to do
+// other than to free some.
+func checkSpace(dir string, needBytes uint64, otherwise string) error {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(dir, &stat); err != nil {
 		return fmt.Errorf("ask for the free space of %s: %w", dir, err)
 	}
 	freeBytes := stat.Bavail * uint64(stat.Bsize) //nolint:gosec // a block size is positive
 	if freeBytes < needBytes {
-		return fmt.Errorf("not enough disk space in %s: %d MiB free, %d MiB needed; free some, or set XDG_CACHE_HOME to a larger disk",
-			dir, freeBytes>>20, needBytes>>20)
+		return fmt.Errorf("not enough disk space in %s: %d MiB free, %d MiB needed; free some, or %s",
+			dir, freeBytes>>20, needBytes>>20, otherwise)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 )
 
 // fakePackages has fakeroot copy a tree in place of mmdebstrap's: one with a kernel, its
-// modules built in, and this machine's `true` for each of the guest's programs.
+// modules built in, this machine's `true` for each of the guest's programs, and its stub for EFI.
 func fakePackages(t *testing.T) {
 	t.Helper()
 	tree := t.TempDir()
@@ -37,9 +37,11 @@ func fakePackages(t *testing.T) {
 	require.NoError(t, err)
 	put("boot/vmlinuz-6.1.0-1-cloud-amd64", bzImage(binary.LittleEndian.AppendUint32(packed, 13)))
 	var builtin strings.Builder
-	for _, modules := range guestModules {
-		for _, name := range modules {
-			builtin.WriteString("kernel/" + name + ".ko\n")
+	for _, lists := range []map[string][]string{guestModules, vsphereModules} {
+		for _, modules := range lists {
+			for _, name := range modules {
+				builtin.WriteString("kernel/" + name + ".ko\n")
+			}
 		}
 	}
 	for _, name := range []string{"modules.builtin", "modules.order", "modules.builtin.modinfo"} {
@@ -47,7 +49,7 @@ func fakePackages(t *testing.T) {
 	}
 	put("lib/modules/6.1.0-1-cloud-amd64/modules.builtin", []byte(builtin.String()))
 	for target, source := range map[string]string{"bin/busybox": "/bin/true", "usr/bin/fio": "/bin/true", "usr/sbin/dropbear": "/bin/true",
-		"lib/x86_64-linux-gnu/libc.so.6": "/lib/x86_64-linux-gnu/libc.so.6", "lib64/ld-linux-x86-64.so.2": "/lib64/ld-linux-x86-64.so.2"} {
+		"lib/x86_64-linux-gnu/libc.so.6": "/lib/x86_64-linux-gnu/libc.so.6", "lib64/ld-linux-x86-64.so.2": "/lib64/ld-linux-x86-64.so.2", efiStub: "/" + efiStub} {
 		content, err := os.ReadFile(source)
 		require.NoError(t, err)
 		put(target, content)
@@ -197,8 +199,14 @@ func TestBuildGuestLeavesNothingHalf(t *testing.T) {
 
 // TestGuestTools: what is called is what is told to be installed.
 func TestGuestTools(t *testing.T) {
-	require.NotContains(t, GuestTools(), "mke2fs")
-	require.Contains(t, GuestTools(), "mmdebstrap")
+	for _, ova := range []bool{false, true} {
+		require.NotContains(t, GuestTools(ova), "mke2fs")
+		require.Contains(t, GuestTools(ova), "mmdebstrap")
+		require.Equal(t, ova, GuestTools(ova)["qemu-img"] == "qemu-utils")
+		require.Equal(t, !ova, GuestTools(ova)["lz4"] == "lz4")
+	}
+	t.Setenv("PATH", t.TempDir())
+	require.Subset(t, MissingTools(GuestTools(true)), []string{"binutils", "dosfstools", "fdisk", "mmdebstrap", "mtools", "qemu-utils"})
 	require.Contains(t, Tools, "mke2fs", "the nodes' image has a file system")
 	require.True(t, slices.Contains(common(Recipe{}).Packages, "dropbear-bin"))
 	for _, name := range guestRecipe.Packages {

@@ -166,7 +166,7 @@ func (c Cache) sweep() error {
 func (c Cache) build(ctx context.Context, recipe Recipe, progress func(string)) (Image, error) {
 	final := c.imageDir(recipe)
 	partial := final + partialSuffix
-	if err := checkSpace(c.Dir, buildSpaceBytes); err != nil {
+	if err := checkSpace(c.Dir, buildSpaceBytes, "set XDG_CACHE_HOME to a larger disk"); err != nil {
 		return Image{}, err
 	}
 	if err := os.MkdirAll(partial, 0o755); err != nil {
@@ -220,8 +220,11 @@ type Recipe struct {
 	Mirror     string   // package archive; empty means mmdebstrap's default for the suite
 	Packages   []string // Debian packages of the nodes, dependencies are added
 	Modules    []string // kernel modules of the nodes, dependencies are added
-	Unwanted   []string // patterns of files of the packages that the nodes do without
-	RootBytes  int64    // size of the nodes' root file system (sparse)
+	// GuestModules are kernel modules of the measured guest in the order of loading, by the
+	// name of the list from which the guest's init loads them. Dependencies are added.
+	GuestModules map[string][]string
+	Unwanted     []string // patterns of files of the packages that the nodes do without
+	RootBytes    int64    // size of the nodes' root file system (sparse)
 }
 
 // Hash identifies the image that this recipe makes. It covers the recipe, the files that are

@@ -132,7 +132,7 @@ func TestDamagedImageIsBuiltAgain(t *testing.T) {
 }
 
 func TestNoSpaceIsOneClearLine(t *testing.T) {
-	err := checkSpace(t.TempDir(), 1<<62)
+	err := checkSpace(t.TempDir(), 1<<62, "set XDG_CACHE_HOME to a larger disk")
 	if err == nil || !strings.Contains(err.Error(), "MiB needed") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("error: %v", err)
 	}

@@ -151,7 +151,7 @@ func (b *builder) guestInitrd(ctx context.Context) error {
 		if err := a.dir(GuestProgramDir); err != nil {
 			return err
 		}
-		if err := addGuestModules(a, index); err != nil {
+		if err := addGuestModules(a, index, b.recipe.GuestModules); err != nil {
 			return err
 		}
 		if err := b.guestPrograms(a, stubs); err != nil {
@@ -163,10 +163,10 @@ func (b *builder) guestInitrd(ctx context.Context) error {
 
 // addGuestModules adds the guest's modules, and for each hypervisor a list of
 // its own in the order of loading.
-func addGuestModules(a *archive, index *moduleIndex) error {
+func addGuestModules(a *archive, index *moduleIndex, modules map[string][]string) error {
 	added := map[string]bool{}
-	for _, drivers := range slices.Sorted(maps.Keys(guestModules)) {
-		order, err := index.closure(guestModules[drivers])
+	for _, drivers := range slices.Sorted(maps.Keys(modules)) {
+		order, err := index.closure(modules[drivers])
 		if err != nil {
 			return err
 		}

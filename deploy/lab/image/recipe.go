@@ -56,6 +56,7 @@ func RecipeOf(hypervisor string) (Recipe, bool) {
 // kernel's NFS server, DRBD 8.4, netem and fio, and both kernels.
 func common(recipe Recipe) Recipe {
 	recipe.Suite = "bookworm"
+	recipe.GuestModules = guestModules
 	recipe.Packages = append(recipe.Packages,
 		"linux-image-amd64", "linux-image-cloud-amd64",
 		"busybox-static", "dash", "openssh-server", "iproute2", "iputils-ping", "ethtool", "nftables",
@@ -83,10 +84,20 @@ func common(recipe Recipe) Recipe {
 }
 
 // guestModules are loaded by the measured guest in this order: those of the
-// hypervisor that it finds itself on. The guest is one and the same on all.
+// hypervisor that it finds itself on. The guest is one and the same on Xen and KVM.
 var guestModules = map[string][]string{
 	"xen":    {"xen-blkfront", "xen-netfront"},
 	"virtio": {"virtio_pci", "virtio_blk", "virtio_net"},
+}
+
+// vsphereDrivers is the name of the list of modules that a guest on vSphere loads, because its
+// command line says so.
+const vsphereDrivers = "vsphere"
+
+// vsphereModules are those modules. The disks' driver comes before the controller's: init tells
+// the kernel of each disk, and waits until the disk's driver has named it.
+var vsphereModules = map[string][]string{
+	vsphereDrivers: {"sd_mod", "vmw_pvscsi", "vmxnet3"},
 }
 
 // initrdModules are what a node needs to reach its root file system.
