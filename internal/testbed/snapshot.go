@@ -59,7 +59,9 @@ done < /proc/mounts
 	case $file in "$data/$label"/*) whose=ours ;; *) whose=other ;; esac
 	echo "$whose loop: $name $file"
 done
-ls -l /proc/[0-9]*/cwd | sed -n "s|^.* -> \\($data/$label\\.run/.*\\)|ours process in \\1|p"
+ls -l /proc/[0-9]*/cwd | while read -r line; do
+	case ${line##* -> } in "$data/$label.run"/*) echo "ours process in ${line##* -> }" ;; esac
+done
 sed 's/^/setting kernel log level /' /proc/sys/kernel/printk
 find "$data/$label" "$data/$label.run" "$data/$label.programs" "/run/heliotrope/wan-$label" "/run/heliotrope/borrowed-$label."* -mindepth 1 | sed 's/^/ours file /'
 `

@@ -150,7 +150,7 @@ func TestRemoveDir(t *testing.T) {
 }
 
 func TestUnusableDataDir(t *testing.T) {
-	for _, dir := range []string{"", "/", "relative", "/with blank", "/with,comma"} {
+	for _, dir := range []string{"", "/", "relative", "/with blank", "/with,comma", "/with|bar", "/with/../dots"} {
 		n := node.New(setup(remotetest.NewFake(t, "host-a")), &inventory.Machine{Name: "host-a", DataDir: dir})
 		if _, err := n.Dir(t.Context(), "nfs"); err == nil {
 			t.Errorf("data_dir %q is accepted", dir)

@@ -158,8 +158,8 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.root == "" {
-		if !path.IsAbs(n.dataDir) || path.Clean(n.dataDir) == "/" || strings.ContainsAny(n.dataDir, " ,\\\t\n") {
-			return "", fmt.Errorf("%s: data_dir %q: want an absolute path, not /, without blanks, commas and backslashes", n.Name(), n.dataDir)
+		if !inventory.ValidDataDir(n.dataDir) {
+			return "", fmt.Errorf("%s: data_dir %q: want %s", n.Name(), n.dataDir, inventory.DataDirForm)
 		}
 		root, err := n.Run(ctx, "readlink", "-f", n.dataDir)
 		if code, ended := remote.ExitCode(err); err != nil && (!ended || code != 1) {
@@ -168,8 +168,8 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 		if root == "" {
 			root = path.Clean(n.dataDir) // it does not exist yet
 		}
-		if !path.IsAbs(root) || root == "/" || strings.ContainsAny(root, " ,\\\t\n") {
-			return "", fmt.Errorf("%s: data_dir %s is really %q, which cannot be used; choose another", n.Name(), n.dataDir, root)
+		if !inventory.ValidDataDir(root) {
+			return "", fmt.Errorf("%s: data_dir %s is really %q, which cannot be used: want %s", n.Name(), n.dataDir, root, inventory.DataDirForm)
 		}
 		n.root = root
 	}
