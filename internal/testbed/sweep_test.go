@@ -37,7 +37,7 @@ echo "qdisc noqueue 0: dev eth2 root refcnt 2"
 	write("sbin/losetup", "#!/bin/sh\necho /dev/loop0 "+data+"/lab/nfs/d.img\necho /dev/loop1 /srv/theirs.img\necho /dev/loop2 "+data+"/lab-2/d.img\n")
 	write("mounts", "store:/x "+data+"/lab/nfs/mnt nfs4 rw 0 0\nstore:/y "+data+"/lab-2/nfs/mnt nfs4 rw 0 0\n/dev/sda1 / ext4 rw 0 0\n")
 	write("printk", "4 4 1 7\n")
-	for _, file := range []string{"data/lab/nfs/d.img", "data/lab.run/worker/pid", "data/lab.programs/heliotrope-witness", "data/lab-2/nfs/d.img",
+	for _, file := range []string{"data/lab/.heliotrope", "data/lab/nfs/d.img", "data/lab.programs/notes.txt", "data/lab.run/worker/pid", "data/lab.programs/heliotrope-witness", "data/lab-2/nfs/d.img",
 		"data/theirs.img", "run/wan-lab/lease", "run/wan-lab-2/lease", "run/owner"} {
 		write(file, "")
 	}
@@ -62,6 +62,7 @@ echo "qdisc noqueue 0: dev eth2 root refcnt 2"
 		"file /data/lab.programs/heliotrope-witness",
 		"file /data/lab.run/worker",
 		"file /data/lab.run/worker/pid",
+		"file /data/lab/.heliotrope",
 		"file /data/lab/nfs",
 		"file /data/lab/nfs/d.img",
 		"file /run/wan-lab/lease",

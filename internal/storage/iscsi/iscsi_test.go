@@ -53,6 +53,7 @@ func newBed(t *testing.T) *bed {
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
 		put(t, fake, "/proc/sys/kernel/random/boot_id", "boot\n")
 		put(t, fake, "/etc/iscsi/iscsid.conf", "")
+		put(t, fake, data+"/lab/.heliotrope", "")
 	}
 	put(t, bed.store, lioCore+"/alua", "")
 	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})

@@ -49,6 +49,7 @@ func newBedFor(t *testing.T, opensFiles bool) *bed {
 		put(t, fake, "/proc/sys/kernel/random/boot_id", "boot\n")
 		put(t, fake, "/proc/sys/kernel/hostname", fake.Name()+"\n")
 		put(t, fake, "/proc/mounts", "/dev/vda / ext4 rw 0 0\n")
+		put(t, fake, data+"/lab/.heliotrope", "")
 	}
 	machines := map[string]remote.Host{"host-a": bed.a, "host-b": bed.b, "store": bed.store}
 	driver, err := Kind.New(storage.Setup{Inventory: inv, Machines: machines, OpensFiles: opensFiles})

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,9 +130,12 @@ func TestStateOfAnotherBoot(t *testing.T) {
 func TestRemoveDir(t *testing.T) {
 	n, fake := newNode(t)
 	for _, folder := range []string{data + "/lab/nfs/export", data + "/lab/drbd", data + "/other"} {
-		if err := fake.Memory().MkdirAll(folder); err != nil {
+		if err := n.Mkdir(t.Context(), folder); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if paths := strings.Join(fake.Memory().Paths(), " "); strings.Count(paths, ".heliotrope") != 1 || !strings.Contains(paths, data+"/lab/.heliotrope") {
+		t.Errorf("the mark is not in the label's own folder alone: %s", paths)
 	}
 	for _, kind := range []string{"nfs", "nfs", "drbd"} {
 		if err := n.RemoveDir(t.Context(), kind); err != nil {
@@ -146,6 +150,31 @@ func TestRemoveDir(t *testing.T) {
 	paths := strings.Join(fake.Memory().Paths(), " ")
 	if strings.Contains(paths, data+"/lab") || !strings.Contains(paths, data+"/other") {
 		t.Errorf("left: %s", paths)
+	}
+}
+
+// TestOthersFolder: a folder of the label's name that is not marked as ours is refused, and stays as
+// it is.
+func TestOthersFolder(t *testing.T) {
+	n, fake := newNode(t)
+	if err := fake.Memory().MkdirAll(data + "/lab/nfs"); err != nil {
+		t.Fatal(err)
+	}
+	before := fake.Memory().Paths()
+	_, dirErr := n.Dir(t.Context(), "nfs")
+	for what, err := range map[string]error{
+		"dir":    dirErr,
+		"check":  n.CheckDataDir(t.Context(), "nfs"),
+		"remove": n.RemoveDir(t.Context(), "nfs"),
+		"mkdir":  n.Mkdir(t.Context(), data+"/lab/nfs/export"),
+		"image":  n.Image(t.Context(), data+"/lab/iscsi/d0.img", 1),
+	} {
+		if err == nil || !strings.Contains(err.Error(), `host-a: `+data+`/lab: it holds "nfs" and has no file .heliotrope`) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if after := fake.Memory().Paths(); !slices.Equal(before, after) {
+		t.Errorf("changed: %q to %q", before, after)
 	}
 }
 
