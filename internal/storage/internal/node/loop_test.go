@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -114,15 +115,15 @@ func TestStateOfAnotherBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state.Started["nfsd"] = true
+	state.Started["nfsd"] = []node.Process{{ID: "21", Ticks: "900"}}
 	if err := n.SaveState(t.Context(), "nfs", state); err != nil {
 		t.Fatal(err)
 	}
-	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || !state.Started["nfsd"] {
+	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || len(state.Started["nfsd"]) != 1 {
 		t.Errorf("state of this boot: %v, %v", state, err)
 	}
 	write(boot, "two\n")
-	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || state.Started["nfsd"] || state.Boot != "two" {
+	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || len(state.Started["nfsd"]) > 0 || state.Boot != "two" {
 		t.Errorf("state of another boot: %v, %v", state, err)
 	}
 }
@@ -175,6 +176,26 @@ func TestOthersFolder(t *testing.T) {
 	}
 	if after := fake.Memory().Paths(); !slices.Equal(before, after) {
 		t.Errorf("changed: %q to %q", before, after)
+	}
+}
+
+// TestProcesses: a process is known by its ID and its start, whatever its name is.
+func TestProcesses(t *testing.T) {
+	n, fake := newNode(t)
+	for id, stat := range map[string]string{
+		"21":  "21 (nfsd) S 2 0 0 0 -1 2129984 0 0 0 0 0 3 0 0 20 0 1 0 901 0 0\n",
+		"22":  "22 (a) Z ) name) R 2 0 0 0 -1 2129984 0 0 0 0 0 3 0 0 20 0 1 0 902 0 0\n",
+		"23":  "23 (dead) Z 2 0 0 0 -1 2129984 0 0 0 0 0 3 0 0 20 0 1 0 903 0 0\n",
+		"24":  "24 (short) S 2 0\n",
+		"999": "",
+	} {
+		if err := errors.Join(fake.Memory().MkdirAll("/proc/"+id), fake.Memory().WriteFile("/proc/"+id+"/stat", []byte(stat), 0o444)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := n.Processes(t.Context(), "21", "22", "23", "24", "25", "999")
+	if want := []node.Process{{ID: "21", Ticks: "901"}, {ID: "22", Ticks: "902"}}; err != nil || !slices.Equal(found, want) {
+		t.Errorf("found %v, %v, want %v", found, err, want)
 	}
 }
 
