@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 
+	"heliotrope/internal/folder"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/link"
@@ -41,11 +42,16 @@ func (t *Testbed) witnessProgram(machine string) string {
 
 // InstallWitness puts the witness's program on a machine, unless it is there. On a
 // host it stays until RemovePrograms, in the guest as long as the guest
-// runs.
+// runs. It refuses a host on which somebody else could exchange the program.
 func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
 	host := t.Machine(machine)
 	if host == nil {
 		return t.unknown(machine)
+	}
+	if machine != GuestName {
+		if err := folder.CheckOwners(ctx, host, t.ProgramDir(machine)); err != nil {
+			return err
+		}
 	}
 	return link.Install(ctx, host, t.WitnessBinary, t.witnessProgram(machine), nil)
 }
