@@ -3,12 +3,14 @@ package testbed
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/remote/remotetest"
 )
 
@@ -31,6 +33,34 @@ func TestProgramsAlone(t *testing.T) {
 	require.NoError(t, fake.Memory().WriteFile(dir+"/heliotrope-worker", nil, 0o755))
 	require.NoError(t, RemovePrograms(t.Context(), fake, dir))
 	assert.Equal(t, []string{"/srv"}, fake.Memory().Paths())
+}
+
+// TestOthersFoldersAreProblems: on every machine, whatever a campaign needs of it.
+func TestOthersFoldersAreProblems(t *testing.T) {
+	tb, _ := served(t, "kvm")
+	store := tb.Inventory.Store()
+	uses := Uses{NoHypervisor: true, NoWAN: true, Busy: true}
+	folders := []string{filepath.Join(store.DataDir, tb.Name()), RunDir(store, tb.Name(), WorkerFolder)}
+	find := func() (found []string) {
+		for _, p := range tb.Check(t.Context(), uses).Problems {
+			if slices.Contains(folders, p.Tried) {
+				assert.Equal(t, store.Name, p.Host)
+				assert.False(t, p.Warning)
+				found = append(found, p.Tried)
+			}
+		}
+		return found
+	}
+	require.Empty(t, find())
+	for _, place := range folders {
+		require.NoError(t, os.MkdirAll(place, 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(place, "theirs"), nil, 0o600))
+	}
+	assert.ElementsMatch(t, folders, find())
+	for _, place := range folders {
+		require.NoError(t, os.WriteFile(filepath.Join(place, folder.Mark), nil, 0o600))
+	}
+	assert.Empty(t, find())
 }
 
 // TestOthersFolderStays: the teardown neither takes nor removes a folder of the testbed's name that is not

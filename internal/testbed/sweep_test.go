@@ -45,6 +45,11 @@ echo "qdisc noqueue 0: dev eth2 root refcnt 2"
 		"/proc/sys/kernel/printk", root+"/printk", "/run/heliotrope", root+"/run").Replace(look)
 	output, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "look", "lab", data, "hlt-lab", "eth2").Output()
 	require.NoError(t, err)
+	unmarked, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "look", "lab-2", data, "hlt-lab-2", "").Output()
+	require.NoError(t, err)
+	assert.NotRegexp(t, "(?m)^ours .*"+data+"/lab-2/", string(unmarked), "a folder that is not marked is somebody else's")
+	assert.Contains(t, string(unmarked), "other mount: store:/y "+data+"/lab-2/nfs/mnt")
+	assert.Contains(t, string(unmarked), "other loop: /dev/loop2 "+data+"/lab-2/d.img")
 	var ours, settings []string
 	for line := range strings.Lines(strings.ReplaceAll(string(output), root, "")) {
 		whose, thing, _ := strings.Cut(strings.TrimSpace(line), " ")
