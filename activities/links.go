@@ -13,6 +13,7 @@ import (
 	"heliotrope/activities/machine"
 	"heliotrope/activities/pulse"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/gate"
 	"heliotrope/internal/gate/pass"
 	"heliotrope/internal/hypervisor"
@@ -145,7 +146,13 @@ func (l *Links) failLost(ctx context.Context, role, machineName, why string, log
 	return err
 }
 
+// install installs the worker's program on a machine. It refuses a host on which somebody else could exchange the program.
 func (l *Links) install(ctx context.Context, machines Machines, name string, p *pulse.Pulse) error {
+	if name != trial.Guest {
+		if err := folder.CheckOwners(ctx, machines.Machine(name), machines.ProgramDir(name)); err != nil {
+			return err
+		}
+	}
 	return link.InstallWorker(ctx, machines.Machine(name), l.Binary, machines.ProgramDir(name), func(done, total int64) {
 		p.Done(pulse.Step{Step: fmt.Sprintf("install the worker on %s: %d of %d bytes", name, done, total)})
 	})

@@ -54,8 +54,8 @@ func (s *sweeper) command() *cobra.Command {
 		Short: "Remove everything of ours from a testbed's hosts; without --yes only list it",
 		Long: `Remove everything of ours from the hosts of an inventory, or of those that a campaign
 file names: guests, disks, targets, exports, mounts, the shaping of the WAN, and our
-programs. What is ours is told by its labels alone, so it needs neither a campaign nor
-a controller that knows of it; what carries no label of the testbed is left alone.
+programs. What is ours is told by its labels and marks alone, so it needs neither a
+campaign nor a controller that knows of it; everything else is left alone.
 
 Without --yes it lists what it would remove, by host, and changes nothing. Hosts that
 somebody measures on are leased, and so are hosts that another command works on: they are

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/link"
 	"heliotrope/internal/owner"
@@ -196,6 +197,9 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 	}
 	defer release()
 	if found, err = w.look(ctx, bed, host); err != nil {
+		return found, err
+	}
+	if err := folder.CheckOwners(ctx, bed.Host(host.Name), bed.ProgramDir(host.Name)); err != nil {
 		return found, err
 	}
 	for i, program := range bed.Programs(host, w.binary) {

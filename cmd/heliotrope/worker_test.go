@@ -440,6 +440,20 @@ func TestWorkerOfHostsThatAreAway(t *testing.T) {
 	assert.Contains(t, stdout, "\n2 problems, 0 warnings\n")
 }
 
+// TestWorkerOfLooseFolder: nothing is installed where everybody could exchange the program that root then starts.
+func TestWorkerOfLooseFolder(t *testing.T) {
+	h := newSSHHosts(t, t.TempDir())
+	require.NoError(t, os.Chmod(h.data["host-b"], 0o777))
+	refused := h.asked(t, exitFailure, "install")
+	assert.Equal(t, "host-a installed installed", refused.done()[0])
+	require.Len(t, refused.Problems, 1)
+	assert.Equal(t, "host-b", refused.Problems[0].Host)
+	assert.Equal(t, h.data["host-b"], refused.Problems[0].Tried)
+	assert.Contains(t, refused.Problems[0].Found, "everybody may write to it")
+	assert.NoDirExists(t, h.at("host-b", "lab-1.programs"))
+	assert.NoDirExists(t, h.at("host-b", "run", "heliotrope"), "the lease was given back")
+}
+
 func TestWorkerBadInput(t *testing.T) {
 	h := newSSHHosts(t, t.TempDir())
 	broken := filepath.Join(t.TempDir(), "broken.yaml")

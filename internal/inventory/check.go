@@ -33,6 +33,7 @@ var (
 	interfaceForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}$`)
 	diskForm      = regexp.MustCompile(`^/dev/[a-z][a-z0-9]{0,30}$`)
 	consoleForm   = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9]{0,14}$`)
+	dataDirForm   = regexp.MustCompile(`^(/[a-zA-Z0-9_.-]+)+$`)
 )
 
 // checker checks values that were decoded without error.
@@ -60,6 +61,13 @@ func ValidLabel(name string) bool { return labelForm.MatchString(name) }
 
 // ValidInterface says whether a name can be a network interface's (WAN.Device).
 func ValidInterface(name string) bool { return interfaceForm.MatchString(name) }
+
+// ValidDataDir says whether a path can be a machine's data folder (Machine.DataDir): it becomes a
+// part of commands, of their output, and of configuration files.
+func ValidDataDir(name string) bool { return dataDirForm.MatchString(name) && path.Clean(name) == name }
+
+// DataDirForm describes the paths that ValidDataDir accepts, for errors.
+const DataDirForm = "a plain absolute path of a-z, A-Z, 0-9, _, . and -"
 
 func (c checker) inventory(inventory *Inventory) {
 	c.check("version", inventory.Version == Version, "%d is not understood: want %d", inventory.Version, Version)
@@ -240,7 +248,7 @@ func (c checker) machine(at string, host *Machine) {
 	c.address(at+".address", host.Address)
 	shell := len(host.Can) > 0 // otherwise nothing uses the following settings
 	if shell || c.Given(at+".data_dir") {
-		c.absolute(at+".data_dir", host.DataDir)
+		c.check(at+".data_dir", ValidDataDir(host.DataDir), "%q is not %s", host.DataDir, DataDirForm)
 	}
 	if (shell || c.Given(at+".ssh")) && c.Need(at+".ssh") {
 		c.checkOrAlias(at+".ssh", "address", host.SSH.Address, isHostPort(host.SSH.Address), "%q is not host:port")

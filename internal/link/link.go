@@ -27,7 +27,6 @@ import (
 	"net"
 	"path"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -53,7 +52,6 @@ const (
 	stopGrace    = 10 * time.Second
 	stopTimeout  = 30 * time.Second
 	hurryTimeout = 5 * time.Second
-	keepTimeout  = time.Minute
 	// lostAfter is how long nothing may be heard of a worker before the activities that it
 	// runs count as lost. A worker that still lives ends them when it reaches its gate
 	// again.
@@ -344,10 +342,9 @@ func (l *line) listen() (net.Listener, error) {
 const (
 	portFile     = "port"
 	identityFile = "identity"
-	// passFile holds the worker's pass. The controller writes it through keepFile, because
+	// passFile holds the worker's pass. The controller sends it on standard input, because
 	// every user of the host can read a command line.
 	passFile = "pass"
-	keepFile = `mkdir -p "${1%/*}" && umask 077 && cat > "$1"`
 	announce = `printf '%s\n' "$1" > port && printf '%s\n' "$2" > identity && shift 2 && exec "$@"`
 )
 
@@ -388,8 +385,7 @@ func (l *line) ensure(ctx context.Context) error {
 	if err := l.lose(ctx, "its worker has ended"); err != nil {
 		return err
 	}
-	if _, err := l.host.Run(ctx, remote.Command{Args: []string{"sh", "-c", keepFile, "sh", path.Join(l.Dir, passFile)},
-		Stdin: strings.NewReader(l.pass.Text() + "\n"), Timeout: keepTimeout}); err != nil {
+	if err := l.process.Keep(ctx, passFile, l.pass.Text()+"\n"); err != nil {
 		return fmt.Errorf("give the worker its pass: %w", err)
 	}
 	return l.process.Start(ctx, append([]string{"sh", "-c", announce, "sh", strconv.Itoa(l.port), identity}, args...)...)

@@ -60,7 +60,7 @@ func borrowed(ctx context.Context, host remote.Runner, who, function string, arg
 	}
 	_, err := host.Run(ctx, remote.Command{
 		Args:    append([]string{"/bin/sh", "-s", "--", root + "/borrowed-" + who, function}, args...),
-		Stdin:   strings.NewReader(SharedScript + borrowScript + "\nfolder=$1\nshift\nlock\n\"$@\"\nexit $?\n"),
+		Stdin:   strings.NewReader(SharedScript + borrowScript + "\nfolder=$1\nshift\nlock 50\n\"$@\"\nexit $?\n"),
 		Timeout: scriptTimeout,
 	})
 	return err

@@ -45,10 +45,11 @@ func (h Host) root() string { return filepath.Dir(h.Runner.(machine).folder) }
 // ending is GivingBack for the machine's folder.
 func (h Host) ending() string { return strings.ReplaceAll(GivingBack, root, h.root()) }
 
-// end runs the ending as the watchdog does.
+// end runs the ending as the watchdog does, which has the lock.
 func (h Host) end(t *testing.T, label string) {
 	t.Helper()
-	output, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", h.ending(), "sh", label).CombinedOutput()
+	text := SharedScript + "folder=" + filepath.Join(h.root(), "owner") + "\nlock\n(\n" + h.ending() + "\n)\n"
+	output, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "sh", label).CombinedOutput()
 	require.NoError(t, err, string(output))
 }
 

@@ -25,7 +25,8 @@ var processScript string
 
 // Process is one detached process on a host, identified by its folder alone. It has a session and a process group
 // of its own, its working directory is that folder, and its standard output and error are the files `output` and
-// `errors` there.
+// `errors` there. The folder is marked as ours when it is made, as package folder does it: one that holds something
+// and has no mark is neither used nor removed.
 type Process struct {
 	Host remote.Runner
 	Dir  string // an absolute path that no other process uses; Remove deletes the folder
@@ -179,13 +180,20 @@ func (p Process) Signal(ctx context.Context, signal string) error {
 	return err
 }
 
+// Keep writes a file into the process's folder before the process is started. Only the file's owner can read it.
+func (p Process) Keep(ctx context.Context, name, text string) error {
+	_, err := p.runWith(ctx, strings.NewReader(text), "keep", 0, name)
+	return err
+}
+
 // Remove ends the process and removes its folder with everything in it.
 func (p Process) Remove(ctx context.Context) error {
 	_, err := p.run(ctx, "remove", removeGrace, "TERM", tenths(removeGrace))
 	return err
 }
 
-// Sweep removes every Process whose folder lies directly in dir, and then dir itself.
+// Sweep removes every Process whose folder lies directly in dir, and then dir itself. When something else is in dir, dir
+// stays, and that is an error.
 func Sweep(ctx context.Context, host remote.Runner, dir string) error {
 	_, err := Process{Host: host, Dir: dir}.run(ctx, "sweep", removeGrace, "TERM", tenths(removeGrace))
 	return err
@@ -282,12 +290,18 @@ func (m *meter) Write(data []byte) (int, error) {
 
 // run runs one operation of the script. wait is how long it may take in addition to the time limit of an operation.
 func (p Process) run(ctx context.Context, operation string, wait time.Duration, args ...string) ([]byte, error) {
+	return p.runWith(ctx, nil, operation, wait, args...)
+}
+
+// runWith is run with something on the standard input.
+func (p Process) runWith(ctx context.Context, input io.Reader, operation string, wait time.Duration, args ...string) ([]byte, error) {
 	if !path.IsAbs(p.Dir) || path.Clean(p.Dir) != p.Dir || path.Dir(p.Dir) == "/" {
 		return nil, fmt.Errorf("%s: the folder %q of a process is not absolute, or too high", p.Host.Name(), p.Dir)
 	}
 	result, err := p.Host.Run(ctx, remote.Command{
 		Args:    append([]string{"sh", "-c", processScript, "process", operation, p.Dir}, args...),
 		Env:     []string{"LC_ALL=C"},
+		Stdin:   input,
 		Timeout: operationTimeout + wait,
 	})
 	if err != nil {

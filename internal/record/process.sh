@@ -1,8 +1,8 @@
 # One detached process on a host, known by its folder. POSIX shell, for dash and
 # busybox alike, with as few processes as can be.
 #   $1 operation   $2 folder   then the operation's own arguments
-# In the folder: `pid` (process id, its start time, the boot), `output`,
-# `errors`, and `stopped` once somebody has stopped it.
+# In the folder: `.heliotrope`, the mark that it is ours (package folder), `pid` (process id, its
+# start time, the boot), `output`, `errors`, and `stopped` once somebody has stopped it.
 
 # look_at sets line to what /proc/PID/stat says of process $1, or of this shell
 # when that is self, and since to its start time in ticks after boot (field 22;
@@ -20,6 +20,23 @@ alive() {
 	read -r this_boot < /proc/sys/kernel/random/boot_id
 	look_at "$pid" && [ "$since $this_boot" = "$started $boot" ]
 } 2> /dev/null
+
+# ours says whether the folder may be used and removed: it has our mark, is empty, or is not there.
+ours() {
+	[ -e "$folder/.heliotrope" ] || [ ! -e "$folder" ] || [ -z "$(ls -A "$folder")" ] ||
+		[ -e "$folder/.heliotrope" ] # made meanwhile, before anything else in there
+}
+
+refuse() {
+	echo "$1 has no file .heliotrope, so it is not known to be Heliotrope's: it is neither used nor removed; if an earlier build made it, remove it by hand" >&2
+	exit 1
+}
+
+# make makes the folder and marks it.
+make() {
+	ours || refuse "$folder"
+	mkdir -p "$folder" && : >> "$folder/.heliotrope" || exit 1
+}
 
 # await waits $1 tenths of a second for the end of the process.
 await() {
@@ -47,7 +64,8 @@ exec "$@"
 # start prints the status of what runs then, or ran before.
 start() {
 	if [ ! -e "$folder/pid" ]; then
-		mkdir -p "$folder" && cd "$folder" || exit 1
+		make
+		cd "$folder" || exit 1
 		setsid sh -c "$started_as" sh "$@" > output 2> errors < /dev/null &
 		tenths=100
 		until [ -e pid ] || [ "$tenths" -eq 0 ]; do
@@ -56,6 +74,13 @@ start() {
 		done
 	fi
 	status
+}
+
+# keep writes its input into file $1 of the folder, which only its owner can read.
+keep() {
+	make
+	umask 077
+	cat > "$folder/$1"
 }
 
 # status prints a line: none, running, stopped or ended. Then a line for each
@@ -123,6 +148,7 @@ stop() {
 }
 
 remove() {
+	ours || refuse "$folder"
 	stop "$@"
 	rm -rf "$folder" || exit 1
 	# The folder above may be others' too.
@@ -130,16 +156,17 @@ remove() {
 	return 0
 }
 
-# sweep removes every process whose folder is in this one, and this one.
+# sweep removes every process whose folder is in this one, and this one when nothing else is in it.
 sweep() {
 	above=$folder
 	for folder in "$above"/*/; do
 		folder=${folder%/}
-		if [ -d "$folder" ]; then
+		if [ -d "$folder" ] && ours; then
 			remove "$@"
 		fi
 	done
-	rm -rf "$above"
+	rmdir "$above" 2> /dev/null
+	[ ! -e "$above" ] || refuse "something in $above"
 }
 
 # sizes prints the size of each file in bytes.

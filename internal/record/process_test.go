@@ -316,7 +316,7 @@ func TestReusedProcessID(t *testing.T) {
 		t.Cleanup(func() { _ = stranger.Wait() }) // the context has killed it
 		boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 		must(t, err)
-		must(t, os.MkdirAll(p.Dir, 0o755))
+		must(t, p.Keep(t.Context(), "kept", ""))
 		line := strconv.Itoa(stranger.Process.Pid) + " 12345 " + string(boot)
 		must(t, os.WriteFile(filepath.Join(p.Dir, "pid"), []byte(line), 0o644))
 		expectState(t, p, Ended)
@@ -361,6 +361,55 @@ func TestSweep(t *testing.T) {
 		if _, err := os.Stat(above); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the folder is left: %v", err)
 		}
+	})
+}
+
+// TestOthersFolder: a folder that holds something and has no mark of ours is neither used nor removed, by whatever
+// operation, and neither is what stands beside the folders of our processes.
+func TestOthersFolder(t *testing.T) {
+	eachShell(t, func(t *testing.T, p Process) {
+		theirs := filepath.Join(p.Dir, "theirs")
+		must(t, os.MkdirAll(p.Dir, 0o755))
+		must(t, os.WriteFile(theirs, nil, 0o600))
+		above := filepath.Dir(p.Dir)
+		for name, do := range map[string]func() error{
+			"start":  func() error { return p.Start(t.Context(), "true") },
+			"keep":   func() error { return p.Keep(t.Context(), "pass", "secret") },
+			"remove": func() error { return p.Remove(t.Context()) },
+			"sweep":  func() error { return Sweep(t.Context(), p.Host, above) },
+		} {
+			if err := do(); err == nil || !strings.Contains(err.Error(), "has no file .heliotrope, so it is not known to be Heliotrope's") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: %v", name, err)
+			}
+			if entries, err := os.ReadDir(p.Dir); err != nil || len(entries) != 1 {
+				t.Errorf("%s changed the folder: %v, %v", name, entries, err)
+			}
+		}
+		own := Process{Host: p.Host, Dir: filepath.Join(above, "own")}
+		must(t, own.Start(t.Context(), "sleep", "1000"))
+		if err := Sweep(t.Context(), p.Host, above); err == nil || !strings.Contains(err.Error(), "something in "+above+" has no file .heliotrope") {
+			t.Errorf("sweep: %v", err)
+		}
+		expectState(t, own, None)
+		must(t, os.Remove(theirs))
+		must(t, Sweep(t.Context(), p.Host, above))
+		if _, err := os.Stat(above); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the folder is left: %v", err)
+		}
+	})
+}
+
+// TestKeep: the file is its owner's alone, and the process that is started then finds it.
+func TestKeep(t *testing.T) {
+	eachShell(t, func(t *testing.T, p Process) {
+		must(t, p.Keep(t.Context(), "pass", "secret\n"))
+		info, err := os.Stat(filepath.Join(p.Dir, "pass"))
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v", info.Mode())
+		}
+		must(t, p.Start(t.Context(), "sh", "-c", "cat pass > read; exec sleep 1000"))
+		await(t, p, func(s Status) bool { return s.Lines[0] == "secret" }, "read")
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"heliotrope/internal/folder"
 	"heliotrope/internal/problem"
 )
 
@@ -48,6 +49,9 @@ func (s *State) judge(guestMTU int) (all []problem.Problem) {
 	}
 	if s.Folder != "" && !s.Writable {
 		all = append(all, problem.Bad(s.Name, "test -w "+s.Folder, "the inventory's user may not make anything there", "name root as ssh.user, have the user become root (ssh.become: sudo), or name another data_dir"))
+	}
+	if at, found := folder.Stranger(s.self, s.Steps); found != "" {
+		all = append(all, folder.StrangerProblem(s.Name, at, found))
 	}
 	return append(all, s.judgeClock()...)
 }

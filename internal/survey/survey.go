@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"heliotrope/internal/clock"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
 )
@@ -46,11 +47,12 @@ type State struct {
 	// FreeDiskMiB is the free space in the data folder's file system. Folder is the
 	// deepest existing part of the data folder's path, and Writable says whether files
 	// can be made in it.
-	FreeDiskMiB int    `json:"free_disk_mib"`
-	Folder      string `json:"-"`
-	Writable    bool   `json:"-"`
-	Interface   string `json:"interface"` // the one that has the address on the test network
-	MTU         int    `json:"mtu"`
+	FreeDiskMiB int           `json:"free_disk_mib"`
+	Folder      string        `json:"-"`
+	Writable    bool          `json:"-"`
+	Steps       []folder.Step `json:"-"`         // on the way to Folder, which somebody else might be able to exchange
+	Interface   string        `json:"interface"` // the one that has the address on the test network
+	MTU         int           `json:"mtu"`
 	// Steering is the program that steers the machine's clock; "" when no known one
 	// runs.
 	Steering string `json:"clock_steered_by"`
@@ -58,6 +60,7 @@ type State struct {
 	ClockAhead       time.Duration `json:"clock_ahead_ns"`
 	ClockUncertainty time.Duration `json:"clock_uncertainty_ns"`
 
+	self     int    // number of the user that commands run as
 	boot     string // the kernel's boot_id: no two running kernels have the same one
 	hostKeys []string
 	address  netip.Addr
@@ -67,7 +70,7 @@ type State struct {
 // questions prints, for each answer, a line with a word and a value. Its arguments are
 // the address on the test network and the data folder. It recognises a process by its
 // command's name, of which the kernel keeps 15 characters.
-const questions = `
+const questions = folder.Owners + `
 exec 2> /dev/null
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
 for release in /etc/os-release /usr/lib/os-release; do
@@ -79,8 +82,7 @@ sed -n -e 's/^model name[^:]*: */processor /p' -e '/^flags/{s/^flags[^:]*: */fea
 while read -r key value _; do
 	[ "$key" = MemAvailable: ] && echo "available_mib $((value / 1024))"
 done < /proc/meminfo
-place=$2
-until [ -d "$place" ]; do place=$(dirname "$place"); done
+owners "$2" # sets place
 echo "disk $(stat -f -c '%a %S' "$place") $place"
 [ -w "$place" ] && echo writable
 ip -o addr show to "$1" | while read -r _ name _; do
@@ -140,6 +142,10 @@ func (s *State) parse(text string) error {
 			err = s.parseDisk(value)
 		case "writable":
 			s.Writable = true
+		case "self":
+			s.self, err = strconv.Atoi(value)
+		case "end", "way":
+			err = s.parseStep(strings.TrimSpace(line))
 		case "interface":
 			_, err = fmt.Sscan(value, &s.Interface, &s.MTU)
 		case "steering":
@@ -153,6 +159,12 @@ func (s *State) parse(text string) error {
 	}
 	s.Family = problem.FamilyOf(name, id, like)
 	return nil
+}
+
+func (s *State) parseStep(line string) error {
+	step, err := folder.ParseStep(line)
+	s.Steps = append(s.Steps, step)
+	return err
 }
 
 // parseDisk reads the number of free blocks of a file system, the size of a block in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"heliotrope/internal/clock"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
@@ -29,6 +31,10 @@ boot 0e7f2a52-f2cb-4ad8-b0a8-9ac4e6b0e3f4
 processor Intel(R) Xeon(R)   CPU
 features fpu vme avx
 available_mib 679
+self 0
+end 0 0 41ed /var/lib
+way 0 0 41ed /var
+way 0 0 41ed /
 disk 250000 4096 /var/lib
 writable
 interface br0 1500
@@ -39,9 +45,9 @@ func TestParse(t *testing.T) {
 	s := State{Name: "host-a"}
 	require.NoError(t, s.parse(said))
 	require.Equal(t, State{Name: "host-a", System: "Debian GNU/Linux 12 (bookworm)", Family: problem.Debian, Kernel: "6.1.0-28-amd64", Processor: "Intel(R) Xeon(R) CPU",
-		Features: []string{"fpu", "vme", "avx"}, AvailableMiB: 679, FreeDiskMiB: 976, Folder: "/var/lib", Writable: true, Interface: "br0", MTU: 1500, Steering: "chronyd",
+		Features: []string{"fpu", "vme", "avx"}, AvailableMiB: 679, FreeDiskMiB: 976, Folder: "/var/lib", Writable: true, Steps: []folder.Step{{Path: "/var/lib", End: true, Mode: 0o40755}, {Path: "/var", Mode: 0o40755}, {Path: "/", Mode: 0o40755}}, Interface: "br0", MTU: 1500, Steering: "chronyd",
 		boot: "0e7f2a52-f2cb-4ad8-b0a8-9ac4e6b0e3f4"}, s)
-	for _, bad := range []string{"available_mib much\n", "disk 1 2\n", "disk a b /c\n", "disk 1 2 c\n", "interface br0 many\n", "secret x\n"} {
+	for _, bad := range []string{"available_mib much\n", "disk 1 2\n", "disk a b /c\n", "disk 1 2 c\n", "self root\n", "end 0 0 x /\n", "way 0 0 41ed etc\n", "interface br0 many\n", "secret x\n"} {
 		err := (&State{Name: "host-a"}).parse(bad)
 		require.ErrorContains(t, err, "host-a: what it says of itself: ", bad)
 	}
@@ -50,10 +56,10 @@ func TestParse(t *testing.T) {
 // TestAskThisMachine: the shells of hosts understand the questions, and a machine
 // without the address still answers the others.
 func TestAskThisMachine(t *testing.T) {
-	folder := t.TempDir()
+	place := t.TempDir()
 	for _, shell := range [][]string{{"sh"}, {"dash"}, {"busybox", "sh"}, {"bash"}} {
 		t.Run(shell[0], func(t *testing.T) {
-			command := exec.CommandContext(t.Context(), shell[0], append(shell[1:], "-c", questions, "survey", "127.0.0.1", folder+"/not/there/yet")...)
+			command := exec.CommandContext(t.Context(), shell[0], append(shell[1:], "-c", questions, "survey", "127.0.0.1", place+"/not/there/yet")...)
 			output, err := command.Output()
 			require.NoError(t, err)
 			s := State{Name: "here"}
@@ -61,19 +67,23 @@ func TestAskThisMachine(t *testing.T) {
 			require.NotEmpty(t, s.Kernel)
 			require.NotEmpty(t, s.boot)
 			require.Positive(t, s.AvailableMiB)
-			require.Equal(t, folder, s.Folder)
+			require.Equal(t, place, s.Folder)
 			require.True(t, s.Writable)
+			require.Equal(t, os.Getuid(), s.self)
+			require.Equal(t, place, s.Steps[0].Path)
+			require.True(t, s.Steps[0].End)
+			require.Equal(t, "/", s.Steps[len(s.Steps)-1].Path)
 			require.Equal(t, "lo", s.Interface)
 			require.Positive(t, s.MTU)
 		})
 	}
-	s, err := Ask(t.Context(), Machine{Host: remote.Local("here"), Address: netip.MustParseAddr("192.0.2.1"), DataDir: folder})
+	s, err := Ask(t.Context(), Machine{Host: remote.Local("here"), Address: netip.MustParseAddr("192.0.2.1"), DataDir: place})
 	require.NoError(t, err)
 	require.Empty(t, s.Interface)
 	require.NotEmpty(t, s.Kernel)
 	away := remotetest.NewFake(t, "away")
 	away.On(remotetest.Prefix("sh"), remotetest.Reply{Err: remote.ErrConnectionLost})
-	_, err = Ask(t.Context(), Machine{Host: away, Address: netip.MustParseAddr("192.0.2.1"), DataDir: folder})
+	_, err = Ask(t.Context(), Machine{Host: away, Address: netip.MustParseAddr("192.0.2.1"), DataDir: place})
 	require.ErrorIs(t, err, remote.ErrConnectionLost)
 }
 
@@ -100,9 +110,11 @@ func TestJudge(t *testing.T) {
 		"a small MTU":            {func(all []State) { all[1].MTU = 1400 }, problems, []string{"host-b: /sys/class/net/br0/mtu: it carries frames of 1400 bytes, and the guest sends up to 1500: ip link set br0 mtu 1500"}},
 		"a small MTU at no site": {func(all []State) { all[2].MTU = 1400 }, problems, nil},
 		"a folder of somebody's": {func(all []State) { all[0].Writable = false }, problems, []string{"host-a: test -w /var/lib: the inventory's user may not make anything there"}},
-		"nobody steers":          {func(all []State) { all[0].Steering = "" }, warnings, []string{"host-a: /proc/*/comm: neither chronyd nor ntpd nor systemd-timesyncd runs"}},
-		"minutes off":            {func(all []State) { all[0].ClockAhead = -3 * time.Minute }, warnings, []string{"host-a: its clock, read over SSH: it is 3m0s behind the controller's"}},
-		"hours off":              {func(all []State) { all[0].ClockAhead = 3 * time.Hour }, problems, []string{"host-a: its clock, read over SSH: it is 3h0m0s ahead of the controller's: set it, and "}},
+		"somebody owns the way": {func(all []State) { all[0].Steps[1].Owner = 1000 }, problems,
+			[]string{"host-a: /var: it belongs to the user with the number 1000, and Heliotrope's programs, which root starts, are in the data folder: they could be exchanged: give the folder to root"}},
+		"nobody steers": {func(all []State) { all[0].Steering = "" }, warnings, []string{"host-a: /proc/*/comm: neither chronyd nor ntpd nor systemd-timesyncd runs"}},
+		"minutes off":   {func(all []State) { all[0].ClockAhead = -3 * time.Minute }, warnings, []string{"host-a: its clock, read over SSH: it is 3m0s behind the controller's"}},
+		"hours off":     {func(all []State) { all[0].ClockAhead = 3 * time.Hour }, problems, []string{"host-a: its clock, read over SSH: it is 3h0m0s ahead of the controller's: set it, and "}},
 		"as far as can be told": {func(all []State) {
 			all[0].ClockAhead, all[0].ClockUncertainty = 1100*time.Millisecond, 200*time.Millisecond
 		}, problems, nil},

@@ -3,10 +3,13 @@ package testbed
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/gather"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/problem"
@@ -214,6 +217,7 @@ func (t *Testbed) checkMachines(ctx context.Context, uses Uses) ([]survey.State,
 	for _, p := range survey.Judge(states, t.Inventory.Guest.MTU) {
 		errs = append(errs, &p)
 	}
+	errs = append(errs, gather.Each(t.shells(), func(host *inventory.Machine) error { return t.checkFolders(ctx, host) }))
 	if uses.Busy {
 		return states, errors.Join(errs...)
 	}
@@ -221,4 +225,24 @@ func (t *Testbed) checkMachines(ctx context.Context, uses Uses) ([]survey.State,
 		return uses.look("MTU from "+a.machine.Name(), func() error { return survey.Pings(ctx, a.machine, states, t.Inventory.IsEnd) })
 	}))
 	return states, errors.Join(errs...)
+}
+
+// checkFolders reports folders on a machine that have the names of the testbed's and are not marked as
+// ours. A teardown, with which each attempt begins, goes to all machines and would refuse them.
+func (t *Testbed) checkFolders(ctx context.Context, host *inventory.Machine) error {
+	files, err := t.hosts[host.Name].Files(ctx)
+	if err != nil {
+		return err
+	}
+	errs := []error{folder.Check(files, host.Name, path.Join(host.DataDir, t.Name()))}
+	processes, err := files.ReadDir(runDir(host, t.Name()))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, process := range processes {
+		if process.IsDir() {
+			errs = append(errs, folder.Check(files, host.Name, path.Join(runDir(host, t.Name()), process.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 
+	"heliotrope/internal/folder"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/link"
@@ -40,12 +41,17 @@ func (t *Testbed) witnessProgram(machine string) string {
 }
 
 // InstallWitness puts the witness's program on a machine, unless it is there. On a
-// host it stays until its ProgramDir is removed, in the guest as long as the guest
-// runs.
+// host it stays until RemovePrograms, in the guest as long as the guest
+// runs. It refuses a host on which somebody else could exchange the program.
 func (t *Testbed) InstallWitness(ctx context.Context, machine string) error {
 	host := t.Machine(machine)
 	if host == nil {
 		return t.unknown(machine)
+	}
+	if machine != GuestName {
+		if err := folder.CheckOwners(ctx, host, t.ProgramDir(machine)); err != nil {
+			return err
+		}
 	}
 	return link.Install(ctx, host, t.WitnessBinary, t.witnessProgram(machine), nil)
 }
@@ -69,17 +75,52 @@ func (t *Testbed) Programs(host *inventory.Machine, workerBinary string) []Progr
 	return all
 }
 
-// RemovePrograms removes the folder with a testbed's programs, dir, from a host. It is no
-// error when there is no such folder.
+// RemovePrograms removes our programs from a testbed's folder for them, dir, and then the folder when
+// nothing else is in it. It is no error when there is no such folder.
 func RemovePrograms(ctx context.Context, host remote.Host, dir string) error {
-	files, err := host.Files(ctx)
-	if err == nil {
-		err = files.RemoveAll(dir)
-	}
-	if err != nil {
+	if err := removePrograms(ctx, host, dir); err != nil {
 		return fmt.Errorf("remove %s from %s: %w", dir, host.Name(), err)
 	}
 	return nil
+}
+
+func removePrograms(ctx context.Context, host remote.Host, dir string) error {
+	files, err := host.Files(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := files.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	others := ""
+	for _, entry := range entries {
+		if !isProgram(entry.Name()) {
+			others = entry.Name()
+			continue
+		}
+		if err := files.Remove(path.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	if others != "" {
+		return fmt.Errorf("the folder stays, because it holds %q, which is not Heliotrope's", others)
+	}
+	return files.Remove(dir)
+}
+
+// isProgram says whether a file has the name of one of our programs, or of a file that link.Install
+// keeps beside it: its digest, or a part of an upload.
+func isProgram(file string) bool {
+	for _, program := range []string{path.Base(link.BinaryPath("")), witness.Program} {
+		if file == program || strings.HasPrefix(file, program+".") {
+			return true
+		}
+	}
+	return false
 }
 
 // Workers finds the processes of workers in a host's data folder, running or not, by the

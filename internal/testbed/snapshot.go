@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/driver"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/gather"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/inventory"
@@ -41,7 +42,8 @@ type MachineSnapshot struct {
 // from trial to trial.
 const look = `
 exec 2> /dev/null
-label=$1 data=$2 ifb=$3 wan=$4
+label=$1 data=$2 ifb=$3 wan=$4 own=$2/$1
+[ -e "$own/` + folder.Mark + `" ] || own=/dev/null # it is not ours, or not there: nothing is in it
 /sbin/tc qdisc show | sed 's/ refcnt [0-9]*//' | while read -r line; do
 	case " $line " in *" dev $ifb "*) whose=ours ;; *" dev $wan "*) whose=setting ;; *) whose=other ;; esac
 	echo "$whose qdisc: $line"
@@ -52,16 +54,19 @@ for i in /sys/class/net/*; do
 	echo "$whose interface $name master ${master##*/}"
 done
 while read -r source target type _; do
-	case $target in "$data/$label"/*) whose=ours ;; *) whose=other ;; esac
+	case $target in "$own"/*) whose=ours ;; *) whose=other ;; esac
 	echo "$whose mount: $source $target $type"
 done < /proc/mounts
 /sbin/losetup --list --noheadings --output NAME,BACK-FILE | while read -r name file; do
-	case $file in "$data/$label"/*) whose=ours ;; *) whose=other ;; esac
+	case $file in "$own"/*) whose=ours ;; *) whose=other ;; esac
 	echo "$whose loop: $name $file"
 done
-ls -l /proc/[0-9]*/cwd | sed -n "s|^.* -> \\($data/$label\\.run/.*\\)|ours process in \\1|p"
+ls -l /proc/[0-9]*/cwd | while read -r line; do
+	case ${line##* -> } in "$data/$label.run"/*) echo "ours process in ${line##* -> }" ;; esac
+done
 sed 's/^/setting kernel log level /' /proc/sys/kernel/printk
-find "$data/$label" "$data/$label.run" "$data/$label.programs" "/run/heliotrope/wan-$label" "/run/heliotrope/borrowed-$label."* -mindepth 1 | sed 's/^/ours file /'
+find "$own" "$data/$label.run" "/run/heliotrope/wan-$label" "/run/heliotrope/borrowed-$label."* -mindepth 1 | sed 's/^/ours file /'
+find "$data/$label.programs" -mindepth 1 -name 'heliotrope-*' | sed 's/^/ours file /'
 `
 
 // pathName is the name of the WAN path in a snapshot when no machine shapes it.

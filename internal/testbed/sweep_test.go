@@ -37,7 +37,7 @@ echo "qdisc noqueue 0: dev eth2 root refcnt 2"
 	write("sbin/losetup", "#!/bin/sh\necho /dev/loop0 "+data+"/lab/nfs/d.img\necho /dev/loop1 /srv/theirs.img\necho /dev/loop2 "+data+"/lab-2/d.img\n")
 	write("mounts", "store:/x "+data+"/lab/nfs/mnt nfs4 rw 0 0\nstore:/y "+data+"/lab-2/nfs/mnt nfs4 rw 0 0\n/dev/sda1 / ext4 rw 0 0\n")
 	write("printk", "4 4 1 7\n")
-	for _, file := range []string{"data/lab/nfs/d.img", "data/lab.run/worker/pid", "data/lab.programs/heliotrope-witness", "data/lab-2/nfs/d.img",
+	for _, file := range []string{"data/lab/.heliotrope", "data/lab/nfs/d.img", "data/lab.programs/notes.txt", "data/lab.run/worker/pid", "data/lab.programs/heliotrope-witness", "data/lab-2/nfs/d.img",
 		"data/theirs.img", "run/wan-lab/lease", "run/wan-lab-2/lease", "run/owner"} {
 		write(file, "")
 	}
@@ -45,6 +45,11 @@ echo "qdisc noqueue 0: dev eth2 root refcnt 2"
 		"/proc/sys/kernel/printk", root+"/printk", "/run/heliotrope", root+"/run").Replace(look)
 	output, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "look", "lab", data, "hlt-lab", "eth2").Output()
 	require.NoError(t, err)
+	unmarked, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", text, "look", "lab-2", data, "hlt-lab-2", "").Output()
+	require.NoError(t, err)
+	assert.NotRegexp(t, "(?m)^ours .*"+data+"/lab-2/", string(unmarked), "a folder that is not marked is somebody else's")
+	assert.Contains(t, string(unmarked), "other mount: store:/y "+data+"/lab-2/nfs/mnt")
+	assert.Contains(t, string(unmarked), "other loop: /dev/loop2 "+data+"/lab-2/d.img")
 	var ours, settings []string
 	for line := range strings.Lines(strings.ReplaceAll(string(output), root, "")) {
 		whose, thing, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -62,6 +67,7 @@ echo "qdisc noqueue 0: dev eth2 root refcnt 2"
 		"file /data/lab.programs/heliotrope-witness",
 		"file /data/lab.run/worker",
 		"file /data/lab.run/worker/pid",
+		"file /data/lab/.heliotrope",
 		"file /data/lab/nfs",
 		"file /data/lab/nfs/d.img",
 		"file /run/wan-lab/lease",

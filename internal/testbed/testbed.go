@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path"
@@ -23,6 +22,7 @@ import (
 	"heliotrope/internal/clock"
 	"heliotrope/internal/drivers"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/gather"
 	"heliotrope/internal/guest"
 	"heliotrope/internal/hypervisor"
@@ -399,16 +399,13 @@ func (t *Testbed) removeFolder(ctx context.Context, host *inventory.Machine) err
 	if err != nil {
 		return err
 	}
-	folder := path.Join(host.DataDir, t.Inventory.Name)
-	entries, err := files.ReadDir(folder)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	own := path.Join(host.DataDir, t.Inventory.Name)
+	if err := folder.Check(files, host.Name, own); err != nil {
 		return err
 	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%s: %s still holds %s after the teardown", host.Name, folder, entries[0].Name())
+	left, err := folder.RemoveEmpty(files, own)
+	if err == nil && left != "" {
+		err = fmt.Errorf("%s: %s still holds %s after the teardown", host.Name, own, left)
 	}
-	return files.Remove(folder)
+	return err
 }

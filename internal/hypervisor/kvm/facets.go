@@ -35,23 +35,29 @@ func (h *Host) Evidence(machine string) []driver.Evidence {
 }
 
 // Leftovers looks for domains, whether libvirt knows them or not, and for the
-// logs that removeLogs would remove when no domain of ours is left.
+// logs that removeLogs would remove when no domain of ours is left. A domain of ours has our
+// mark in its metadata. A process that libvirt does not know is told by its name alone.
 func (h *Host) Leftovers(machine string) string {
 	if machine != h.Host() {
 		return ""
 	}
-	return `say() { case $2 in "$label".*) echo "ours $1 $2";; *) echo "other $1 $2";; esac; }
-label=$1
+	return `label=$1
+known() { test -f "/run/libvirt/qemu/$1.xml" || test -f "/etc/libvirt/qemu/$1.xml"; }
+marked() { test -f "$1" && grep -q '` + namespace + `' "$1" && grep -q "label=[\"']$label[\"']" "$1"; }
 for f in /run/libvirt/qemu/*.xml /etc/libvirt/qemu/*.xml; do
 	test -f "$f" || continue
-	f=${f##*/}
-	say domain "${f%.xml}"
+	name=${f##*/} whose=other
+	case $name in "$label".*) ! marked "$f" || whose=ours; esac
+	echo "$whose domain ${name%.xml}"
 done
 for p in $(` + listQEMU + `); do
 	name=$(tr '\0' '\n' 2>/dev/null <"/proc/$p/cmdline" | sed -n '/^-name$/{n;s/^guest=//;s/,.*//;p;}')
-	say process "${name:-without a name}"
+	whose=other
+	case $name in "$label".*)
+		if ! known "$name" || marked "/run/libvirt/qemu/$name.xml" || marked "/etc/libvirt/qemu/$name.xml"; then whose=ours; fi
+	esac
+	echo "$whose process ${name:-without a name}"
 done
-known() { test -f "/run/libvirt/qemu/$1.xml" || test -f "/etc/libvirt/qemu/$1.xml"; }
 guest=$label` + ownName + `
 known "$guest" || for f in "` + logs + `/$guest".*; do
 	test -f "$f" && ! test -L "$f" || continue

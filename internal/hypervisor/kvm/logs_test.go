@@ -77,6 +77,31 @@ func TestLeftoverLogs(t *testing.T) {
 	}
 }
 
+// TestLeftoverDomains: a domain whose name carries our label and that has not our mark is somebody else's.
+func TestLeftoverDomains(t *testing.T) {
+	h, root := newFakeHost(t, "host-a"), t.TempDir()
+	for file, text := range map[string]string{
+		"/run/libvirt/qemu/lab.vm.xml":     `<domstatus><metadata><testbed xmlns="urn:heliotrope:testbed:1" label="lab"/></metadata></domstatus>`,
+		"/run/libvirt/qemu/lab.two.xml":    `<domstatus><metadata><testbed xmlns="urn:heliotrope:testbed:1" label="lab-2"/></metadata></domstatus>`,
+		"/etc/libvirt/qemu/lab.prod.xml":   `<domain><title label="lab"/></domain>`,
+		"/etc/libvirt/qemu/labour.vm.xml":  `<domain/>`,
+		"/run/libvirt/qemu/other.prod.xml": `<domain/>`,
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, file)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(root, file), []byte(text), 0o600))
+	}
+	text := strings.NewReplacer("/run/libvirt", root+"/run/libvirt", "/etc/libvirt", root+"/etc/libvirt", "/var/log/libvirt", root+"/log").Replace(h.Leftovers("host-a"))
+	out, err := exec.CommandContext(t.Context(), "sh", "-c", text, "sh", "lab").Output()
+	require.NoError(t, err)
+	var domains []string
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, " domain ") {
+			domains = append(domains, strings.TrimSpace(line))
+		}
+	}
+	require.ElementsMatch(t, []string{"ours domain lab.vm", "other domain lab.two", "other domain lab.prod", "other domain labour.vm", "other domain other.prod"}, domains)
+}
+
 // leftoverLogs returns the paths of the logs that Leftovers reports as ours, with
 // the host's folders inside a root folder of the test.
 func leftoverLogs(t *testing.T, h *fakeHost, root string) []string {

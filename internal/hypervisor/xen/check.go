@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/problem"
 	"heliotrope/internal/remote"
@@ -65,7 +66,29 @@ func (h *Host) Check(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, h.checkPort(ctx))...)
+	if xlIsThere {
+		errs = append(errs, h.checkStrangers(ctx))
+	}
+	return errors.Join(append(errs, h.checkFolder(ctx), h.checkPort(ctx))...)
+}
+
+// checkStrangers reports domains that have the label in their names and are not ours.
+func (h *Host) checkStrangers(ctx context.Context) error {
+	all, err := h.rows(ctx)
+	errs := []error{err}
+	for _, domain := range all.strangers {
+		errs = append(errs, h.foreign(domain))
+	}
+	return errors.Join(errs...)
+}
+
+// checkFolder refuses a folder of the testbed's name that is somebody else's.
+func (h *Host) checkFolder(ctx context.Context) error {
+	files, err := h.remote.Files(ctx)
+	if err != nil {
+		return err
+	}
+	return folder.Check(files, h.Host(), h.ownFolder())
 }
 
 // listeners prints the programs that listen on a TCP port. Check reports a host

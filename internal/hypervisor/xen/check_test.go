@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/internal/witness"
@@ -158,12 +159,17 @@ func TestLeftovers(t *testing.T) {
 	data := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(data, "lab/xen"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(data, "lab/xen/lab.guest.cfg"), nil, 0o600))
-	got := script(t, "Name                                        ID   Mem VCPUs\tState\tTime(s)\n"+
-		"Domain-0                                     0   512     1     r-----      20.5\n"+
-		"mail relay two                               7  1536     2     -b----      18.9\n"+
-		"lab.guest                                    5   160     1     ---sw-      40.2\n"+
-		"lab-2.guest                                  6   160     1     -b----      40.2\n", leftovers, "lab", data)
-	assert.Equal(t, "other domain Domain-0\nother domain mail relay two\nours domain lab.guest\nother domain lab-2.guest\n"+
+	toolstack := "Name                                        ID   Mem VCPUs\tState\tTime(s)\n" +
+		"Domain-0                                     0   512     1     r-----      20.5\n" +
+		"mail relay two                               7  1536     2     -b----      18.9\n" +
+		"lab.guest                                    5   160     1     ---sw-      40.2\n" +
+		"lab.guest--incoming                          8   160     1     --p---       0.0\n" +
+		"lab.prod                                     9   160     1     -b----      40.2\n" +
+		"lab-2.guest                                  6   160     1     -b----      40.2\n"
+	assert.NotContains(t, script(t, toolstack, leftovers, "lab", data), "ours", "the folder has no mark")
+	require.NoError(t, os.WriteFile(filepath.Join(data, "lab", folder.Mark), nil, 0o600))
+	got := script(t, toolstack, leftovers, "lab", data)
+	assert.Equal(t, "other domain Domain-0\nother domain mail relay two\nours domain lab.guest\nours domain lab.guest--incoming\nother domain lab.prod\nother domain lab-2.guest\n"+
 		"ours file "+data+"/lab/xen/lab.guest.cfg\n", got)
 	assert.Equal(t, "xen 4.17.7\n", script(t, "4.17.7\n", (&Host{}).Versions("")))
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/hypervisor"
 )
 
@@ -39,10 +40,13 @@ func (h *Host) domainConfig(d hypervisor.Domain) (string, error) {
 	return b.String(), nil
 }
 
-// write writes a file in the folder, which it makes when it is not there.
+// write writes a file in the folder, which it makes and marks when it is not there.
 func (h *Host) write(ctx context.Context, file, text string, mode fs.FileMode) error {
 	files, err := h.remote.Files(ctx)
 	if err != nil {
+		return err
+	}
+	if err := folder.Make(files, h.Host(), h.ownFolder()); err != nil {
 		return err
 	}
 	if err := files.MkdirAll(h.folder()); err != nil {

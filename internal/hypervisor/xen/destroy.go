@@ -4,18 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"heliotrope/internal/folder"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/poll"
+	"heliotrope/internal/trial"
 )
 
 // fileEnds are the suffixes that follow the domain's name in the names of its
 // files.
 var fileEnds = []string{configEnd, targetEnd + configEnd, deviceEnd, scriptEnd}
+
+// ownName is the name of the testbed's guest without the label. It is the only name by
+// which a log is recognised as ours when neither its domain nor the domain's files are
+// there any more.
+const ownName = hypervisor.LabelSeparator + trial.Guest
 
 // Destroy ends the domain, and what an interrupted migration of it left. It
 // returns when the hypervisor holds nothing of them any more.
@@ -23,7 +31,7 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 	if err := h.checkName(name); err != nil {
 		return err
 	}
-	err := h.destroy(ctx, func(found string) bool {
+	ended, all, err := h.destroy(ctx, func(found string) bool {
 		return found == name || found == name+incomingSuffix || found == name+awaySuffix
 	})
 	if err != nil {
@@ -33,6 +41,18 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := folder.Check(files, h.Host(), h.ownFolder()); err != nil {
+		return err
+	}
+	configured, err := h.configured(ctx)
+	if err != nil {
+		return err
+	}
+	if len(ended) > 0 || configured[hypervisor.UUID(name)] != "" {
+		if err := h.removeLogs(ctx, all, name); err != nil {
+			return err
+		}
+	}
 	var errs []error
 	for _, end := range fileEnds {
 		errs = append(errs, files.Remove(h.file(name, end)))
@@ -40,32 +60,69 @@ func (h *Host) Destroy(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
-// removeLogs removes the toolstack's logs about a testbed's domains.
-const removeLogs = `rm -f -- /var/log/xen/xl-"$1".* /var/log/xen/guest-"$1".* /var/log/xen/console/guest-"$1".*`
-
-// Teardown destroys every domain that carries the testbed's label. While one of
-// them has not gone, the files that identify it stay.
+// Teardown destroys every domain of ours. While one of them has not gone, the files
+// that identify it stay.
 func (h *Host) Teardown(ctx context.Context) error {
-	if err := h.destroy(ctx, func(string) bool { return true }); err != nil {
+	ended, all, err := h.destroy(ctx, func(string) bool { return true })
+	if err != nil {
 		return err
 	}
 	files, err := h.remote.Files(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = h.shell(ctx, removeLogs, h.label)
-	return errors.Join(err, files.RemoveAll(h.folder()))
-}
-
-// destroy ends those of our own domains whose names are wanted, and waits until
-// they have gone.
-func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) error {
-	states, err := h.List(ctx)
+	if err := folder.Check(files, h.Host(), h.ownFolder()); err != nil {
+		return err
+	}
+	configured, err := h.configured(ctx)
 	if err != nil {
 		return err
 	}
+	names := append(slices.Collect(maps.Values(configured)), h.label+ownName)
+	for _, domain := range ended {
+		names = append(names, listed{State: domain}.plain())
+	}
+	slices.Sort(names)
+	if err := h.removeLogs(ctx, all, slices.Compact(names)...); err != nil {
+		return err
+	}
+	if err := files.RemoveAll(h.folder()); err != nil {
+		return err
+	}
+	_, err = folder.RemoveEmpty(files, h.ownFolder())
+	return err
+}
+
+// removeLogs removes the toolstack's logs about domains of these names, and about the
+// ends of their migrations: the newest of each and those that it has rotated.
+const removeLogs = `
+for name; do
+	for domain in "$name" "$name` + incomingSuffix + `" "$name` + awaySuffix + `"; do
+		for log in "/var/log/xen/xl-$domain.log" "/var/log/xen/guest-$domain.log" "/var/log/xen/console/guest-$domain.log"; do
+			rm -f -- "$log" "$log".[0-9] "$log".[0-9][0-9]
+		done
+	done
+done`
+
+// removeLogs removes the logs about domains of these names, except where a domain of
+// somebody else has the name. The domains must have ended.
+func (h *Host) removeLogs(ctx context.Context, all rows, names ...string) error {
+	names = slices.DeleteFunc(names, func(name string) bool { return h.refuseForeign(all, name) != nil })
+	if len(names) == 0 {
+		return nil
+	}
+	_, err := h.shell(ctx, removeLogs, names...)
+	return err
+}
+
+// destroy ends those of our own domains whose names are wanted, and waits until they have
+// gone. It returns them, and all domains as they were before.
+func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) (ending []hypervisor.State, all rows, err error) {
+	states, all, err := h.list(ctx)
+	if err != nil {
+		return nil, all, err
+	}
 	var errs []error
-	var ending []hypervisor.State
 	for _, state := range states {
 		if !wanted(state.Name) {
 			continue
@@ -79,17 +136,17 @@ func (h *Host) destroy(ctx context.Context, wanted func(name string) bool) error
 		}
 		ending = append(ending, state)
 	}
-	left, err := h.waitGone(ctx, ending)
+	left, err := h.waitGone(ctx, slices.Clone(ending))
 	if err != nil {
-		return errors.Join(append(errs, err)...)
+		return nil, all, errors.Join(append(errs, err)...)
 	}
 	if len(left) == 0 {
-		return nil
+		return ending, all, nil
 	}
 	for _, state := range left {
 		errs = append(errs, h.stays(ctx, state))
 	}
-	return errors.Join(errs...)
+	return nil, all, errors.Join(errs...)
 }
 
 // waitGone waits until no domain has one of these IDs any more, and returns the
@@ -100,10 +157,11 @@ func (h *Host) waitGone(ctx context.Context, ending []hypervisor.State) (left []
 		if len(ending) == 0 {
 			return true, nil
 		}
-		domains, err := h.rows(ctx)
+		all, err := h.rows(ctx)
 		if err != nil {
 			return false, err
 		}
+		domains := slices.Concat(all.ours, all.nameless)
 		ending = slices.DeleteFunc(ending, func(gone hypervisor.State) bool {
 			return !slices.ContainsFunc(domains, func(d listed) bool { return d.ID == gone.ID })
 		})

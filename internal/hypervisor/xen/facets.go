@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"heliotrope/internal/driver"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/witness"
 )
 
@@ -60,14 +61,31 @@ func (h *Host) Evidence(machine string) []driver.Evidence {
 }
 
 // leftovers parses xl list from the right, like row, because names may contain
-// blanks.
+// blanks. A domain of ours has a configuration in our folder for as long as it exists.
+// The logs are those that Teardown would remove.
 const leftovers = `
-label=$1
-xl list 2> /dev/null | sed -n '1d; s/^\(.*[^ ]\)  *[0-9][0-9]*  *[0-9][0-9]*  *[0-9][0-9]*  *[^ ]\{6\}  *[0-9.]*$/\1/p' | while read -r name; do
-	case $name in "$label".*) echo "ours domain $name" ;; *) echo "other domain $name" ;; esac
+label=$1 folder=$2/$1/xen
+[ -e "$2/$1/` + folder.Mark + `" ] || folder=/dev/null # nothing is in it
+all=$(xl list 2> /dev/null | sed -n '1d; s/^\(.*[^ ]\)  *[0-9][0-9]*  *[0-9][0-9]*  *[0-9][0-9]*  *[^ ]\{6\}  *[0-9.]*$/\1/p')
+[ -z "$all" ] || printf '%s\n' "$all" | while read -r name; do
+	plain=${name%` + incomingSuffix + `} plain=${plain%` + awaySuffix + `} whose=other
+	case $name in "$label".*) [ ! -e "$folder/$plain` + configEnd + `" ] || whose=ours ;; esac
+	echo "$whose domain $name"
 done
-for file in "$2/$label"/xen/* /var/log/xen/xl-"$label".* /var/log/xen/guest-"$label".* /var/log/xen/console/guest-"$label".*; do
+for file in "$folder"/*; do
 	[ ! -e "$file" ] || echo "ours file $file"
+done
+for name in "$folder/$label` + ownName + `" "$folder"/*` + configEnd + `; do
+	name=${name%` + configEnd + `}
+	[ -e "$name` + configEnd + `" ] || ! printf '%s\n' "$all" | grep -qxF -- "${name##*/}" || continue
+	name=${name##*/}
+	for domain in "$name" "$name` + incomingSuffix + `" "$name` + awaySuffix + `"; do
+		for log in "/var/log/xen/xl-$domain.log" "/var/log/xen/guest-$domain.log" "/var/log/xen/console/guest-$domain.log"; do
+			for file in "$log" "$log".[0-9] "$log".[0-9][0-9]; do
+				[ ! -e "$file" ] || echo "ours file $file"
+			done
+		done
+	done
 done`
 
 // Leftovers lists the domains of the host, and the toolstack's files about ours.

@@ -1,6 +1,7 @@
 package xen
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -10,17 +11,23 @@ import (
 	"heliotrope/internal/hypervisor"
 )
 
-// FuzzList: whatever xl list prints, what is taken of it is ours or nameless, with numbers that can be.
+// FuzzList: whatever xl list prints, what is taken of it for ours has our label and the UUID that follows from its name, what is
+// taken for a stranger's has not, and numbers can be.
 func FuzzList(f *testing.F) {
 	host := newHost(hypervisor.Setup{Label: "lab"})
 	f.Fuzz(func(t *testing.T, text string) {
-		domains, err := host.parseList(text)
+		all, err := host.parseList(text)
 		if err != nil {
 			require.NotContains(t, err.Error(), "\n")
 			return
 		}
-		for _, domain := range domains {
-			require.True(t, domain.Name == nameless || host.isOurs(domain.Name), "%q", domain.Name)
+		for _, domain := range all.ours {
+			require.True(t, host.isLabelled(domain.Name) && domain.uuid == hypervisor.UUID(domain.plain()), "%q", domain.Name)
+		}
+		for _, domain := range all.strangers {
+			require.True(t, host.isLabelled(domain.Name) && domain.uuid != hypervisor.UUID(domain.plain()), "%q", domain.Name)
+		}
+		for _, domain := range slices.Concat(all.ours, all.nameless, all.strangers) {
 			require.False(t, strings.ContainsFunc(domain.Name, unicode.IsSpace) || strings.ContainsFunc(domain.Name, unicode.IsControl), "%q", domain.Name)
 			require.NotEmpty(t, domain.Status)
 			require.GreaterOrEqual(t, min(domain.ID, domain.MemoryMiB), 0)

@@ -16,8 +16,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"heliotrope/internal/fault"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/hypervisor/xen/watch"
+	"heliotrope/internal/problem"
 	"heliotrope/internal/witness"
 )
 
@@ -36,43 +38,80 @@ type listed struct {
 	uuid uuid.UUID
 }
 
+// plain is the domain's name without what a running migration adds to it.
+func (d listed) plain() string {
+	return strings.TrimSuffix(strings.TrimSuffix(d.Name, incomingSuffix), awaySuffix)
+}
+
+// rows are the domains of a host that need a look. Other domains' names may contain
+// anything, and are not looked at.
+type rows struct {
+	// ours are the testbed's own domains: their names carry its label, and their UUIDs
+	// follow from their names.
+	ours []listed
+	// nameless were destroyed, and have not gone yet. Anybody's may be among them.
+	nameless []listed
+	// strangers have names that carry our label, and other UUIDs: they are somebody
+	// else's.
+	strangers []listed
+}
+
 // List lists the testbed's own domains, including those that were destroyed here and
 // have not gone yet.
 func (h *Host) List(ctx context.Context) ([]hypervisor.State, error) {
-	all, err := h.rows(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var names map[uuid.UUID]string // read only when needed
-	var ours []hypervisor.State
-	for _, domain := range all {
-		if domain.Name == nameless {
-			if names == nil {
-				if names, err = h.configured(ctx); err != nil {
-					return nil, err
-				}
-			}
-			domain.Name = names[domain.uuid]
-		}
-		if domain.Name != "" {
-			ours = append(ours, domain.State)
-		}
-	}
-	return ours, nil
+	states, _, err := h.list(ctx)
+	return states, err
 }
 
-// rows asks `xl list -v` for our own domains and all nameless ones. Other domains'
-// names may contain anything, and are not looked at.
-func (h *Host) rows(ctx context.Context) ([]listed, error) {
+// list is List, and also returns the other rows.
+func (h *Host) list(ctx context.Context) (states []hypervisor.State, all rows, err error) {
+	if all, err = h.rows(ctx); err != nil {
+		return nil, all, err
+	}
+	for _, domain := range all.ours {
+		states = append(states, domain.State)
+	}
+	if len(all.nameless) == 0 {
+		return states, all, nil
+	}
+	names, err := h.configured(ctx)
+	for _, domain := range all.nameless {
+		if domain.Name = names[domain.uuid]; domain.Name != "" {
+			states = append(states, domain.State)
+		}
+	}
+	return states, all, err
+}
+
+// rows asks `xl list -v`.
+func (h *Host) rows(ctx context.Context) (rows, error) {
 	result, err := h.xl(ctx, "list", "-v")
 	if err != nil {
-		return nil, err
+		return rows{}, err
 	}
 	all, err := h.parseList(string(result.Stdout))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", h.Host(), err)
+		return rows{}, fmt.Errorf("%s: %w", h.Host(), err)
 	}
 	return all, nil
+}
+
+// foreign is the problem that a domain of somebody else has a name that carries our
+// label.
+func (h *Host) foreign(domain listed) error {
+	return problem.New(fault.BadInput, h.Host(), "domain "+domain.Name, fmt.Sprintf("its UUID is %s, so it is not this testbed's, and in its way", domain.uuid),
+		"rename the testbed, or end that domain")
+}
+
+// refuseForeign refuses to go on when a domain of somebody else has the name of ours,
+// as it is or as that of an end of a migration.
+func (h *Host) refuseForeign(all rows, name string) error {
+	for _, domain := range all.strangers {
+		if domain.plain() == name {
+			return h.foreign(domain)
+		}
+	}
+	return nil
 }
 
 // configured are the names of the domains that have a configuration of ours on this
@@ -96,9 +135,12 @@ func (h *Host) configured(ctx context.Context) (map[uuid.UUID]string, error) {
 }
 
 // find returns the domain with exactly that name; the living one, when another with
-// that name is still dying.
+// that name is still dying. A domain of somebody else that has the name is a problem.
 func (h *Host) find(ctx context.Context, name string) (hypervisor.State, error) {
-	states, err := h.List(ctx)
+	states, all, err := h.list(ctx)
+	if err == nil {
+		err = h.refuseForeign(all, name)
+	}
 	if err != nil {
 		return hypervisor.State{}, err
 	}
@@ -121,26 +163,30 @@ var row = regexp.MustCompile(`^(.*\S)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S{6})\s+(\d+\.
 // time.Duration.
 const mostSeconds = float64(math.MaxInt64 / int64(time.Second))
 
-// parseList reads our own domains and the nameless ones from `xl list -v`. Only the
-// lines of our own domains must be readable.
-func (h *Host) parseList(text string) ([]listed, error) {
-	var domains []listed
+// parseList reads `xl list -v`. Only the lines of nameless domains and of those whose
+// names carry our label must be readable.
+func (h *Host) parseList(text string) (all rows, err error) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
 		first, _, _ := strings.Cut(line, " ")
-		if !h.isOurs(first) && first != nameless || strings.ContainsFunc(first, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }) {
+		if !h.isLabelled(first) && first != nameless || strings.ContainsFunc(first, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) }) {
 			continue
 		}
 		domain, err := parseRow(line)
 		if err != nil {
-			return nil, err
+			return rows{}, err
 		}
-		// We never give a domain a name with a blank.
-		if domain.Name == first {
-			domains = append(domains, domain)
+		switch {
+		case domain.Name != first: // we never give a domain a name with a blank
+		case first == nameless:
+			all.nameless = append(all.nameless, domain)
+		case domain.uuid == hypervisor.UUID(domain.plain()):
+			all.ours = append(all.ours, domain)
+		default:
+			all.strangers = append(all.strangers, domain)
 		}
 	}
-	return domains, nil
+	return all, nil
 }
 
 func parseRow(line string) (listed, error) {

@@ -79,7 +79,8 @@ func notBegun(order hypervisor.Order, err error) error {
 // clearLeftover destroys what an interrupted migration to this host left. It removes
 // only an end that never ran.
 func (h *Host) clearLeftover(ctx context.Context, name string) error {
-	return h.destroy(ctx, func(found string) bool { return found == name+incomingSuffix })
+	_, _, err := h.destroy(ctx, func(found string) bool { return found == name+incomingSuffix })
+	return err
 }
 
 // migration is one run of `xl migrate`.

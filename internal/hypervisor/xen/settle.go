@@ -24,11 +24,15 @@ type sighting struct {
 	away  bool             // the host has a suspended copy of a domain that was handed to the target
 }
 
-// look asks one host. A dying domain counts as absent.
+// look asks one host. A dying domain counts as absent. A domain of somebody else that has
+// the name is an error.
 func (h *Host) look(ctx context.Context, name string) (sighting, error) {
-	states, err := h.List(ctx)
+	states, all, err := h.list(ctx)
 	if err != nil {
 		return sighting{}, fmt.Errorf("%s could not be asked: %w", h.Host(), err)
+	}
+	if err := h.refuseForeign(all, name); err != nil {
+		return sighting{}, err
 	}
 	seen := sighting{is: absent}
 	for _, state := range states {

@@ -7,13 +7,16 @@
 // another device is refused before the domain runs there, and the domain goes on
 // at the source.
 //
-// Whatever has a name that begins with the testbed's label and a dot counts as
-// ours: domains, and the toolstack's logs of such domains.
+// It also promises that a domain that is not ours is never touched. A domain of ours
+// has the testbed's label in its name, and the UUID that follows from the name. A
+// domain that has the label and another UUID is reported by Check, and refused where it
+// has a name of ours. A log of the toolstack, of which only the name is known, is removed with the
+// domain of ours that has it, and by Teardown when it is named after the testbed's
+// guest, but not while the host has a domain of that name that is not ours.
 //
-// Dangerous: Teardown destroys a domain that somebody else has given such a name,
-// and removes logs of such names. The files in the driver's folder on a host must
-// stay as long as the domain exists: the toolstack calls the script among them
-// when the domain ends, also at the source of a migration.
+// Dangerous: the files in the driver's folder on a host must stay as long as the domain
+// exists: the toolstack calls the script among them when the domain ends, also at the
+// source of a migration.
 package xen
 
 import (
@@ -65,10 +68,14 @@ func (h *Host) Host() string { return h.machine.Name }
 // Watcher is the name of the watcher of Xen's domains in the witness's program.
 func (h *Host) Watcher() string { return watch.Name }
 
+// ownFolder is the testbed's folder on this host, which is marked as ours (package
+// folder).
+func (h *Host) ownFolder() string { return path.Join(h.machine.DataDir, h.label) }
+
 // folder is the folder on this host for the files from which our domains are
 // made. They are written before the domain is made, so that what was made can
 // always be found.
-func (h *Host) folder() string { return path.Join(h.machine.DataDir, h.label, "xen") }
+func (h *Host) folder() string { return path.Join(h.ownFolder(), "xen") }
 
 // configEnd is the suffix that follows the domain's name in the name of its
 // configuration.
@@ -86,14 +93,14 @@ func (h *Host) shell(ctx context.Context, script string, args ...string) (string
 	return strings.TrimSpace(string(result.Stdout)), err
 }
 
-// isOurs says that a name carries the testbed's label.
-func (h *Host) isOurs(name string) bool {
+// isLabelled says that a name carries the testbed's label.
+func (h *Host) isLabelled(name string) bool {
 	return strings.HasPrefix(name, h.label+hypervisor.LabelSeparator)
 }
 
 // checkName refuses to touch a domain that is not the testbed's own.
 func (h *Host) checkName(name string) error {
-	if !h.isOurs(name) {
+	if !h.isLabelled(name) {
 		return fmt.Errorf("domain %q on %s: its name does not start with the testbed's label %q", name, h.Host(), h.label+hypervisor.LabelSeparator)
 	}
 	return nil

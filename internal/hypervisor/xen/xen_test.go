@@ -47,6 +47,7 @@ func fakeHost(t *testing.T, name string) (*Host, *remotetest.Fake) {
 	fake.OnFunc(remotetest.Prefix("sh", "-c", describe), func(_ context.Context, call remotetest.Call) remotetest.Reply {
 		return remotetest.Reply{Stdout: call.Args[4] + " 8:0 17\n"}
 	})
+	fake.On(remotetest.Prefix("sh", "-c", removeLogs))
 	return host, fake
 }
 

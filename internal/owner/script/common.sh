@@ -29,6 +29,6 @@ end_all() {
 	while read -r argument; do
 		set -- "$@" "$argument"
 	done < "$folder/arguments"
-	timeout 300 /bin/sh "$folder/ending" "$@" < /dev/null > /dev/null 2>&1 9<&-
+	timeout 300 /bin/sh "$folder/ending" "$@" < /dev/null > /dev/null 2>&1 9>&-
 	echo "heliotrope: the lease of $owner is over: ended what ran for it" 2> /dev/null > /dev/kmsg
 }

@@ -12,7 +12,10 @@ lapsed=3 held=4
 main() {
 	operation=$1 folder=$2
 	shift 2
-	lock
+	case $operation in
+	state) lock_to_look 50 ;;
+	*) lock 50 ;;
+	esac
 	read_lease
 	case $operation in
 	take) take "$@" ;;

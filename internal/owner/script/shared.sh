@@ -7,14 +7,53 @@ fail() {
 	exit 1
 }
 
-# lock waits until no other of our scripts is at work on this host. It lasts as long as
-# the process, or until unlock.
+# lock [SECONDS] waits until no other of our scripts is at work on this host, and fails after
+# so many seconds; without a number it waits for ever. It lasts as long as the process, or until
+# unlock. The lock is a file that only root can open, so that nobody else can hold it. Whoever has
+# had the lock removes it, and the folder of Heliotrope's, when nothing else is in there.
 lock() {
-	exec 9< "${folder%/heliotrope/*}" && flock 9 || fail "cannot lock ${folder%/heliotrope/*}"
+	umask 077
+	place=${folder%/*} tries=0
+	while [ $tries -lt 100 ]; do
+		tries=$((tries + 1))
+		[ -d "$place" ] || mkdir -p "$place" || fail "cannot make $place"
+		# Another script may have removed the folder since.
+		{ command exec 9>> "$place/lock"; } 2> /dev/null || continue
+		flock -n 9 || ${1:+timeout "$1"} flock 9 || fail "another script of Heliotrope's has been at work here for $1 s: it holds $place/lock"
+		if is_locked; then
+			trap leave EXIT
+			return 0
+		fi
+	done
+	fail "cannot lock $place/lock"
+}
+
+# is_locked says whether the file that we have locked is still in its place.
+is_locked() {
+	[ "$place/lock" -ef /proc/self/fd/9 ]
+}
+
+# lock_to_look [SECONDS] is lock for what changes nothing: it makes no folder where there is none,
+# and so nothing to look at.
+lock_to_look() {
+	[ ! -d "${folder%/*}" ] || lock "$@"
+}
+
+# leave removes the lock, and the folder, when nothing else is in there. Only who has the lock may
+# do that.
+leave() {
+	is_locked || return 0
+	for other in "$place"/*; do
+		[ "$other" = "$place/lock" ] || return 0
+	done
+	rm -f "$place/lock"
+	rmdir "$place" 2> /dev/null
 }
 
 unlock() {
-	exec 9<&-
+	trap - EXIT
+	leave
+	exec 9>&-
 }
 
 # start_watchdog ARGUMENT... has a watchdog run in a session of its own: what the function
@@ -22,7 +61,7 @@ unlock() {
 start_watchdog() {
 	write_watchdog > "$folder/watchdog.new" && mv "$folder/watchdog.new" "$folder/watchdog" || return 1
 	rm -f "$folder/pid"
-	setsid /bin/sh "$folder/watchdog" "$folder" "$@" < /dev/null > /dev/null 2>&1 9<&- &
+	setsid /bin/sh "$folder/watchdog" "$folder" "$@" < /dev/null > /dev/null 2>&1 9>&- &
 	tries=0
 	while [ ! -s "$folder/pid" ]; do
 		tries=$((tries + 1))
@@ -57,9 +96,7 @@ end_watchdog() {
 	rm -f "$folder/pid"
 }
 
-# forget removes our folder. The one above it may be others' too.
+# forget removes our folder. The one above it is removed by whoever ends with the lock.
 forget() {
 	rm -rf "$folder"
-	rmdir "${folder%/*}" 2> /dev/null
-	return 0
 }

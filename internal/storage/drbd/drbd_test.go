@@ -49,6 +49,7 @@ func newBed(t *testing.T, protocol Protocol) *bed {
 	}}
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
+		bed.put(t, fake, data+"/lab/.heliotrope", "")
 		bed.put(t, fake, procFile, header)
 		bed.put(t, fake, "/proc/sys/kernel/random/boot_id", "boot\n")
 		bed.put(t, fake, hostConfigs+"/global_common.conf", "global { usage-count yes; }\n")

@@ -139,13 +139,18 @@ name=/etc/iscsi/initiatorname.iscsi
 	esac
 true`
 
-// storeLeftovers prints LIO's targets and devices.
+// storeLeftovers prints LIO's targets and devices. A device of ours has a backing file in
+// our folder for as long as it exists.
 const storeLeftovers = say + `
 for target in /sys/kernel/config/target/iscsi/iqn.*; do
 	[ -e "$target" ] && say "iSCSI target" "${target##*/}" "iqn.2026-11.net.heliotrope:$1."
 done
+folder=$(readlink -f "$2")/$1/iscsi
 for device in /sys/kernel/config/target/core/*_*/*; do
-	[ -d "$device" ] && say "LIO device" "${device##*/}" "$1."
+	[ -d "$device" ] || continue
+	name=${device##*/} whose=other
+	case $name in "$1".*) [ ! -e "$folder/${name#"$1."}` + imageSuffix + `" ] || whose=ours ;; esac
+	echo "$whose LIO device $name"
 done
 true`
 

@@ -103,17 +103,33 @@ func (s *System) ensureDaemon(ctx context.Context, n *node.Node) error {
 	if err != nil {
 		return err
 	}
-	state.Started[daemonName] = true
+	state.Started[daemonName] = nil // it is about to be started
 	if err := n.SaveState(ctx, kind, state); err != nil {
 		return err
 	}
-	_, err = n.Run(ctx, daemonName)
-	if err != nil {
-		if running, probeErr := daemonRuns(ctx, n); probeErr == nil && running {
-			return nil // someone else started it meanwhile
+	if _, failed := n.Run(ctx, daemonName); failed != nil {
+		if running, err := daemonRuns(ctx, n); err != nil || !running {
+			return failed
+		}
+		delete(state.Started, daemonName) // someone else started it meanwhile
+		return n.SaveState(ctx, kind, state)
+	}
+	for range 50 { // it may write its file only after the command has ended
+		pid, err := daemonPID(ctx, n)
+		if err != nil {
+			return err
+		}
+		if pid != "" {
+			if state.Started[daemonName], err = n.Processes(ctx, pid); err != nil {
+				return err
+			}
+			return n.SaveState(ctx, kind, state)
+		}
+		if err := poll.Pause(ctx, waitPause); err != nil {
+			return fmt.Errorf("%s: waiting for the start of iscsid: %w", n.Name(), err)
 		}
 	}
-	return err
+	return fmt.Errorf("%s: iscsid was started and does not run: there is no process of it in %s", n.Name(), daemonPidFile)
 }
 
 func daemonRuns(ctx context.Context, n *node.Node) (bool, error) {
@@ -303,11 +319,17 @@ func (s *System) records(ctx context.Context, n *node.Node) ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-// stopDaemon stops iscsid when we started it and no session is left.
+// stopDaemon stops iscsid when it is the one that we started and no session is left. Where the
+// process is not recorded, because the start was cut off, the one that runs is taken for ours: none
+// ran before.
 func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
 	state, err := n.LoadState(ctx, kind)
-	if err != nil || !state.Started[daemonName] {
+	if err != nil {
 		return err
+	}
+	started, ours := state.Started[daemonName]
+	if !ours {
+		return nil
 	}
 	others, err := s.sessions(ctx, n, "")
 	if err != nil || len(others) > 0 {
@@ -316,6 +338,10 @@ func (s *System) stopDaemon(ctx context.Context, n *node.Node) error {
 	pid, err := daemonPID(ctx, n)
 	if err != nil || pid == "" {
 		return err
+	}
+	running, err := n.Processes(ctx, pid)
+	if err != nil || len(started) > 0 && !slices.Equal(running, started) {
+		return err // another has taken its place
 	}
 	if _, err := n.Run(ctx, "iscsiadm", "-k", "0"); err != nil {
 		return err

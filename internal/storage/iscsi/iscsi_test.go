@@ -56,6 +56,7 @@ func newBedAt(t *testing.T, prefix string) *bed {
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
 		put(t, fake, "/proc/sys/kernel/random/boot_id", "boot\n")
 		put(t, fake, "/etc/iscsi/iscsid.conf", "")
+		put(t, fake, data+"/lab/.heliotrope", "")
 	}
 	put(t, bed.store, lioCore+"/alua", "")
 	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
@@ -162,7 +163,12 @@ func TestEnding(t *testing.T) {
 // daemon lets iscsid run on a host.
 func daemon(t *testing.T, fake *remotetest.Fake) {
 	put(t, fake, daemonPidFile, "185\n")
-	put(t, fake, "/proc/185/stat", "185 (iscsid) S 1 185 185 0 -1\n")
+	put(t, fake, "/proc/185/stat", "185 (iscsid) S 1 185 185 0 -1 4194368 0 0 0 0 0 3 0 0 20 0 1 0 700 0 0\n")
+}
+
+// startedDaemon is the state of a host whose iscsid of that start we have started.
+func startedDaemon(ticks string) string {
+	return `{"boot":"boot","started":{"iscsid":[{"id":"185","ticks":"` + ticks + `"}]}}`
 }
 
 // loginWorks makes a login succeed, with a disk that has the target's serial number.
@@ -212,7 +218,7 @@ func TestProvision(t *testing.T) {
 	put(t, bed.a, "/proc/185/stat", "185 (iscsid) Z 1 185 185 0 -1\n")
 	bed.a.OnFunc(remotetest.Exactly("iscsid"), func(context.Context, remotetest.Call) remotetest.Reply {
 		text, err := bed.a.Memory().ReadFile(data + "/lab/iscsi/state.json")
-		if err != nil || !strings.Contains(string(text), `"iscsid":true`) {
+		if err != nil || !strings.Contains(string(text), `"iscsid":null`) {
 			t.Errorf("iscsid is started before that is noted: %q, %v", text, err)
 		}
 		daemon(t, bed.a)
@@ -356,7 +362,7 @@ func TestTeardownLeavesOthers(t *testing.T) {
 	other := "iqn.2026-11.net.heliotrope:lab-2.d0"
 	for _, fake := range []*remotetest.Fake{bed.a, bed.b} {
 		daemon(t, fake)
-		put(t, fake, data+"/lab/iscsi/state.json", `{"boot":"boot","started":{"iscsid":true}}`)
+		put(t, fake, data+"/lab/iscsi/state.json", startedDaemon("700"))
 		put(t, fake, nameFile, "GenerateName=yes\n")
 		put(t, fake, record, "iface.initiatorname = iqn.2026-11.net.heliotrope:lab-site-a\n")
 		put(t, fake, "/etc/iscsi/ifaces/heliotrope.lab-2", "")
@@ -376,7 +382,7 @@ func TestTeardownLeavesOthers(t *testing.T) {
 		lioFabric + "/" + bed.iqn("d0") + "/tpgt_1/lun/lun_0",
 		lioFabric + "/" + bed.iqn("d0") + "/tpgt_1/acls/iqn.x/lun_0",
 		lioFabric + "/" + bed.iqn("d0") + "/tpgt_1/np/198.18.0.3:3260",
-		bed.backstore("d0"), lioCore + "/fileio_0/lab-2.d0", data + "/lab/iscsi",
+		bed.backstore("d0"), lioCore + "/fileio_0/lab-2.d0", lioCore + "/fileio_0/lab.prod", data + "/lab/iscsi",
 	} {
 		if err := bed.store.Memory().MkdirAll(folder); err != nil {
 			t.Fatal(err)
@@ -391,8 +397,8 @@ func TestTeardownLeavesOthers(t *testing.T) {
 	if strings.Contains(left, "lab.d0") || strings.Contains(left, path.Dir(bed.backstore("d0"))) || strings.Contains(left, data+"/lab") {
 		t.Errorf("left:\n%s", left)
 	}
-	if !strings.Contains(left, other+"/tpgt_1/lun/lun_0") || !strings.Contains(left, "fileio_0/lab-2.d0") {
-		t.Errorf("something of another label is gone:\n%s", left)
+	if !strings.Contains(left, other+"/tpgt_1/lun/lun_0") || !strings.Contains(left, "fileio_0/lab-2.d0") || !strings.Contains(left, "fileio_0/lab.prod") {
+		t.Errorf("something of somebody else is gone:\n%s", left)
 	}
 	// Another label's session still needs iscsid, and the host's name file is not
 	// touched.
@@ -519,12 +525,31 @@ func TestCheckRoom(t *testing.T) {
 	require.NoError(t, bed.CheckRoom(t.Context(), storage.Spec{SizeBytes: 1 << 20}))
 }
 
+// TestOthersDaemon: iscsid that somebody has started anew since goes on, and one whose start by us
+// was cut off is stopped.
+func TestOthersDaemon(t *testing.T) {
+	for state, stops := range map[string]bool{startedDaemon("700"): true, startedDaemon("699"): false,
+		`{"boot":"boot","started":{"iscsid":null}}`: true, `{"boot":"boot"}`: false} {
+		bed := newBed(t)
+		daemon(t, bed.a)
+		put(t, bed.a, data+"/lab/iscsi/state.json", state)
+		stopped := false
+		bed.a.OnFunc(remotetest.Exactly("iscsiadm", "-k", "0"), func(context.Context, remotetest.Call) remotetest.Reply {
+			stopped = true
+			assert.NoError(t, bed.a.Memory().RemoveAll("/proc/185"))
+			return remotetest.Reply{}
+		})
+		require.NoError(t, bed.Teardown(t.Context()))
+		assert.Equal(t, stops, stopped, state)
+	}
+}
+
 // TestStopsTheDaemonItself: iscsid removes its file before its process ends.
 func TestStopsTheDaemonItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bed := newBed(t)
 		daemon(t, bed.a)
-		put(t, bed.a, data+"/lab/iscsi/state.json", `{"boot":"boot","started":{"iscsid":true}}`)
+		put(t, bed.a, data+"/lab/iscsi/state.json", startedDaemon("700"))
 		bed.a.OnFunc(remotetest.Exactly("iscsiadm", "-k", "0"), func(context.Context, remotetest.Call) remotetest.Reply {
 			assert.NoError(t, bed.a.Memory().RemoveAll(daemonPidFile))
 			return remotetest.Reply{}

@@ -211,7 +211,8 @@ func (s *System) removeTargets(ctx context.Context) error {
 	return s.store.RemoveDir(ctx, kind)
 }
 
-// removeBackstores removes LIO's devices of the label, and the HBAs that they were in.
+// removeBackstores removes LIO's devices of the label, and the HBAs that they were in. A
+// device of ours has the label in its name, and is in the HBA that follows from its name.
 // When a run was cut off before it made the device of an HBA, that HBA is found by the
 // backing file, which is made earlier.
 func (s *System) removeBackstores(ctx context.Context) error {
@@ -238,11 +239,12 @@ func (s *System) removeBackstores(ctx context.Context) error {
 		errs = append(errs, err)
 		found, others := ours[adapter], false
 		for _, entry := range entries {
-			switch {
+			disk, labelled := strings.CutPrefix(entry.Name(), s.backstoreName(""))
+			switch device := path.Join(adapter, entry.Name()); {
 			case !entry.IsDir():
-			case strings.HasPrefix(entry.Name(), s.backstoreName("")):
+			case labelled && device == s.backstore(disk):
 				found = true
-				errs = append(errs, s.store.Remove(ctx, path.Join(adapter, entry.Name())))
+				errs = append(errs, s.store.Remove(ctx, device))
 			default:
 				others = true
 			}

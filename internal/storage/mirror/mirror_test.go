@@ -45,6 +45,7 @@ func newBed(t *testing.T) *bed {
 		inv.Machines = append(inv.Machines, inventory.Machine{Name: fake.Name(), DataDir: data, Address: netip.AddrFrom4([4]byte{198, 18, 0, byte(i + 1)})})
 		fake.On(remotetest.Exactly("readlink", "-f", data), remotetest.Reply{Stdout: data + "\n"})
 		fake.On(remotetest.Prefix("/sbin/modprobe"))
+		put(t, fake, data+"/lab/.heliotrope", "")
 		fake.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
 		fake.On(remotetest.Prefix("/sbin/losetup", "--list"))
 		fake.OnFunc(remotetest.Exactly("/sbin/losetup", "--find", "--direct-io=on", image), func(context.Context, remotetest.Call) remotetest.Reply {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,7 @@ func newBedAt(t *testing.T, opensFiles bool, prefix string) *bed {
 		put(t, fake, "/proc/sys/kernel/random/boot_id", "boot\n")
 		put(t, fake, "/proc/sys/kernel/hostname", fake.Name()+"\n")
 		put(t, fake, "/proc/mounts", "/dev/vda / ext4 rw 0 0\n")
+		put(t, fake, data+"/lab/.heliotrope", "")
 	}
 	machines := map[string]remote.Host{"host-a": bed.a, "host-b": bed.b, "store": bed.store}
 	driver, err := Kind.New(storage.Setup{Inventory: inv, Machines: machines, OpensFiles: opensFiles})
@@ -116,22 +118,119 @@ func TestServerIsStarted(t *testing.T) {
 		put(t, bed.store, exportTable, ourExports)
 		return remotetest.Reply{ExitCode: 1, Stderr: "exportfs: can't open /etc/exports for reading\n"}
 	})
-	bed.store.On(remotetest.Exactly("/usr/bin/pgrep", "-x", "rpc.mountd"), remotetest.Reply{ExitCode: 1})
-	bed.store.On(remotetest.Prefix("rpc.mountd"))
-	bed.store.OnFunc(remotetest.Prefix("rpc.nfsd"), func(context.Context, remotetest.Call) remotetest.Reply {
+	noted := func(what ...string) {
 		text, err := bed.store.Memory().ReadFile(data + "/lab/nfs/state.json")
-		for _, noted := range []string{`"nfsd":true`, `"rpc.mountd":true`, `"/proc/fs/nfsd":true`, `"versions":"+3 +4 +4.1 +4.2"`} {
-			if err != nil || !strings.Contains(string(text), noted) {
-				t.Errorf("started before %s is noted: %s, %v", noted, text, err)
-			}
+		assert.NoError(t, err)
+		for _, what := range what {
+			assert.Contains(t, string(text), what)
 		}
+	}
+	bed.runs(t, "rpc.mountd")
+	bed.store.OnFunc(remotetest.Prefix("rpc.mountd"), func(context.Context, remotetest.Call) remotetest.Reply {
+		noted(`"rpc.mountd":null`)
+		bed.runs(t, "rpc.mountd", "412 900")
+		return remotetest.Reply{}
+	})
+	bed.store.OnFunc(remotetest.Prefix("rpc.nfsd"), func(context.Context, remotetest.Call) remotetest.Reply {
+		noted(`"nfsd":null`, `"rpc.mountd":[{"id":"412","ticks":"900"}]`, `"/proc/fs/nfsd":true`, `"versions":"+3 +4 +4.1 +4.2"`)
+		bed.runs(t, "nfsd", "21 901", "22 901")
 		return remotetest.Reply{}
 	})
 	if err := bed.serve(t.Context(), exported); err != nil {
 		t.Fatal(err)
 	}
+	noted(`"nfsd":[{"id":"21","ticks":"901"},{"id":"22","ticks":"901"}]`)
 	if text, err := bed.store.Memory().ReadFile(control + "/v4_end_grace"); err != nil || string(text) != "Y" {
 		t.Errorf("grace period: %q, %v", text, err)
+	}
+}
+
+// runs lets the store have processes of a name, each with its ID and its start.
+func (b *bed) runs(t *testing.T, name string, processes ...string) {
+	reply := remotetest.Reply{ExitCode: 1}
+	for _, process := range processes {
+		id, ticks, _ := strings.Cut(process, " ")
+		reply = remotetest.Reply{Stdout: reply.Stdout + id + "\n"}
+		put(t, b.store, "/proc/"+id+"/stat", id+" ("+name+") S 2 0 0 0 -1 2129984 0 0 0 0 0 3 0 0 20 0 1 0 "+ticks+" 0 0\n")
+	}
+	b.store.On(remotetest.Exactly("/usr/bin/pgrep", "-x", name), reply)
+}
+
+// TestStopsWhatItStarted: only the server and the processes that we have started are stopped. A
+// server that others have started anew or given more threads stays as it is, with what it needs.
+func TestStopsWhatItStarted(t *testing.T) {
+	const (
+		noted  = `{"boot":"boot","started":{"nfsd":[{"id":"21","ticks":"901"},{"id":"22","ticks":"901"}],"rpc.mountd":[{"id":"412","ticks":"900"}]},"mounted":{"/proc/fs/nfsd":true},"before":{"versions":"+3 +4"}}`
+		cutOff = `{"boot":"boot","started":{"nfsd":null,"rpc.mountd":null},"before":{"versions":"+3 +4"}}`
+	)
+	all := []string{"rpc.nfsd 0", "/bin/kill 412"}
+	for name, c := range map[string]struct {
+		state           string
+		threads         string
+		server, daemons []string
+		want            []string
+	}{
+		"as it was":                      {noted, "2", []string{"21 901", "22 901"}, []string{"412 900"}, all},
+		"fewer threads":                  {noted, "1", []string{"22 901"}, []string{"412 900"}, all},
+		"more threads":                   {noted, "3", []string{"21 901", "22 901", "23 5000"}, []string{"412 900"}, nil},
+		"started anew":                   {noted, "2", []string{"31 5000", "32 5000"}, []string{"412 900"}, nil},
+		"other threads of the same IDs":  {noted, "2", []string{"21 5000", "22 5000"}, []string{"412 900"}, nil},
+		"stopped by others":              {noted, "0", nil, []string{"412 900"}, all[1:]},
+		"another's rpc.mountd beside it": {noted, "2", []string{"21 901", "22 901"}, []string{"412 900", "77 5000"}, all},
+		"another's rpc.mountd instead":   {noted, "2", []string{"21 901", "22 901"}, []string{"412 5000"}, all[:1]},
+		"cut off while it was started":   {cutOff, "2", []string{"21 901", "22 901"}, []string{"412 900"}, all},
+		"another's all the time":         {`{"boot":"boot"}`, "2", []string{"21 901"}, []string{"412 900"}, nil},
+		"of an earlier boot":             {strings.Replace(noted, `"boot":"boot"`, `"boot":"before"`, 1), "2", []string{"21 901", "22 901"}, []string{"412 900"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bed := newBed(t)
+			server(t, bed.store, c.threads)
+			put(t, bed.store, data+"/lab/nfs/state.json", c.state)
+			bed.runs(t, "nfsd", c.server...)
+			bed.runs(t, "rpc.mountd", c.daemons...)
+			bed.store.On(remotetest.Exactly("rpc.nfsd", "0"))
+			bed.store.On(remotetest.Exactly("/bin/kill", "412"))
+			require.NoError(t, bed.stopServing(t.Context()))
+			var got []string
+			for _, command := range bed.store.Commands() {
+				if command[0] == "rpc.nfsd" || command[0] == "/bin/kill" {
+					got = append(got, strings.Join(command, " "))
+				}
+			}
+			assert.Equal(t, c.want, got)
+			versions, err := bed.store.Memory().ReadFile(control + "/versions")
+			require.NoError(t, err)
+			assert.Equal(t, slices.Contains(c.want, "rpc.nfsd 0") || name == "stopped by others", string(versions) == "+3 +4\n", "the versions are as before: %s", versions)
+			assert.NotContains(t, bed.store.Memory().Paths(), data+"/lab")
+		})
+	}
+}
+
+// TestOthersFolder: a folder of the testbed's name that is not marked as ours is refused by every
+// operation, before anything in it is detached, unmounted or removed.
+func TestOthersFolder(t *testing.T) {
+	bed := newBed(t)
+	var before [][]string
+	for _, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
+		fake.On(remotetest.Prefix("sh", "-c"))
+		require.NoError(t, fake.Memory().Remove(data+"/lab/.heliotrope"))
+		put(t, fake, data+"/lab/nfs/export/db.img", "somebody's")
+		before = append(before, fake.Memory().Paths())
+	}
+	for what, do := range map[string]func() error{
+		"check":     func() error { return bed.Check(t.Context()) },
+		"provision": func() error { _, err := bed.Provision(t.Context(), spec, storage.SiteA); return err },
+		"teardown":  func() error { return bed.Teardown(t.Context()) },
+	} {
+		err := do()
+		require.ErrorContains(t, err, data+`/lab: it holds "nfs" and has no file .heliotrope`, what)
+		assert.Equal(t, fault.BadInput, fault.Of(err), what)
+	}
+	for i, fake := range []*remotetest.Fake{bed.a, bed.b, bed.store} {
+		assert.Equal(t, before[i], fake.Memory().Paths())
+		for _, command := range fake.Commands() {
+			assert.Contains(t, []string{"readlink", "sh", "/sbin/modprobe"}, command[0])
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,13 +72,29 @@ func (s *System) serve(ctx context.Context, exported string) error {
 	if err := s.export(ctx, exported); err != nil {
 		return err
 	}
-	if running {
-		if !state.Started[serverDaemon] {
-			return nil
-		}
-		return s.endGrace(ctx)
+	if !running {
+		return s.startServer(ctx, state)
 	}
-	return s.startServer(ctx, state)
+	ours, err := s.isOurs(ctx, state)
+	if err != nil || !ours {
+		return err
+	}
+	return s.endGrace(ctx)
+}
+
+// isOurs says whether the server is the one that we have started: whether each thread that it has
+// now is one that it had then. A server that others have started anew, or given more threads, is
+// theirs.
+func (s *System) isOurs(ctx context.Context, state *node.State) (bool, error) {
+	started, ours := state.Started[serverDaemon]
+	if !ours {
+		return false, nil
+	}
+	now, err := s.processes(ctx, serverDaemon)
+	if err != nil || len(started) == 0 { // the start was cut off, before which there was no server
+		return true, err
+	}
+	return !slices.ContainsFunc(now, func(thread node.Process) bool { return !slices.Contains(started, thread) }), nil
 }
 
 // mountControl mounts the server's control files when they are not mounted.
@@ -116,32 +133,42 @@ func (s *System) serverRuns(ctx context.Context) (bool, error) {
 // startServer starts a server for NFS 4 only, which needs no rpcbind and no statd. The kernel asks
 // rpc.mountd about every new client.
 func (s *System) startServer(ctx context.Context, state *node.State) error {
-	daemon, err := s.mountDaemons(ctx)
+	daemons, err := s.processes(ctx, mountDaemon)
 	if err != nil {
 		return err
 	}
-	if len(daemon) == 0 {
-		state.Started[mountDaemon] = true
-	}
-	if !state.Started[serverDaemon] {
-		state.Started[serverDaemon] = true
+	if _, begun := state.Started[serverDaemon]; !begun {
 		if state.Before["versions"], err = s.store.Read(ctx, control+"/versions"); err != nil {
 			return err
 		}
 	}
-	if err := s.store.SaveState(ctx, kind, state); err != nil {
-		return err
-	}
-	if len(daemon) == 0 {
-		if _, err := s.store.Run(ctx, mountDaemon, "--no-nfs-version", "3", "--no-udp"); err != nil {
+	if len(daemons) == 0 {
+		if err := s.start(ctx, state, mountDaemon, mountDaemon, "--no-nfs-version", "3", "--no-udp"); err != nil {
 			return err
 		}
 	}
-	if _, err := s.store.Run(ctx, "rpc.nfsd", "--host", s.store.Address.String(),
-		"--no-udp", "--no-nfs-version", "3", "--nfs-version", "4.2", threads); err != nil {
+	err = s.start(ctx, state, serverDaemon, "rpc.nfsd", "--host", s.store.Address.String(),
+		"--no-udp", "--no-nfs-version", "3", "--nfs-version", "4.2", threads)
+	if err != nil {
 		return err
 	}
 	return s.endGrace(ctx)
+}
+
+// start runs the command that starts a daemon of which no process runs. It saves first that the
+// daemon is about to be started, and then its processes.
+func (s *System) start(ctx context.Context, state *node.State, daemon string, command ...string) (err error) {
+	state.Started[daemon] = nil
+	if err := s.store.SaveState(ctx, kind, state); err != nil {
+		return err
+	}
+	if _, err := s.store.Run(ctx, command...); err != nil {
+		return err
+	}
+	if state.Started[daemon], err = s.processes(ctx, daemon); err != nil {
+		return err
+	}
+	return s.store.SaveState(ctx, kind, state)
 }
 
 // endGrace ends the 90 s in which a server that was just started lets only its former clients open
@@ -154,13 +181,13 @@ func (s *System) endGrace(ctx context.Context) error {
 	return s.store.Write(ctx, control+"/v4_end_grace", "Y")
 }
 
-// mountDaemons lists the process IDs of rpc.mountd.
-func (s *System) mountDaemons(ctx context.Context) ([]string, error) {
-	output, err := s.store.Run(ctx, "/usr/bin/pgrep", "-x", mountDaemon)
+// processes finds the processes, and threads of the kernel, of that name.
+func (s *System) processes(ctx context.Context, name string) ([]node.Process, error) {
+	output, err := s.store.Run(ctx, "/usr/bin/pgrep", "-x", name)
 	if code, ended := remote.ExitCode(err); err != nil && (!ended || code != 1) {
 		return nil, err
 	}
-	return strings.Fields(output), nil
+	return s.store.Processes(ctx, strings.Fields(output)...)
 }
 
 // Export is one line of the table of exports. The table has IPv6 addresses without brackets
@@ -273,12 +300,20 @@ func (s *System) stopServing(ctx context.Context) error {
 	return s.store.RemoveDir(ctx, kind)
 }
 
+// stopServer stops what we started, if it is still that.
 func (s *System) stopServer(ctx context.Context, state *node.State) error {
-	if state.Started[serverDaemon] {
-		running, err := s.serverRuns(ctx)
-		if err != nil {
-			return err
-		}
+	running, err := s.serverRuns(ctx)
+	if err != nil {
+		return err
+	}
+	ours, err := s.isOurs(ctx, state)
+	if err != nil {
+		return err
+	}
+	if running && !ours {
+		return nil // it also needs rpc.mountd and the control files
+	}
+	if ours {
 		if running {
 			if _, err := s.store.Run(ctx, "rpc.nfsd", "0"); err != nil {
 				return err
@@ -286,25 +321,39 @@ func (s *System) stopServer(ctx context.Context, state *node.State) error {
 		}
 		if there, err := s.store.Exists(ctx, control+"/versions"); err != nil {
 			return err
-		} else if there {
+		} else if there && state.Before["versions"] != "" {
 			if err := s.store.Write(ctx, control+"/versions", state.Before["versions"]+"\n"); err != nil {
 				return err
 			}
 		}
 	}
-	if state.Started[mountDaemon] {
-		daemons, err := s.mountDaemons(ctx)
-		if err != nil {
-			return err
-		}
-		for _, pid := range daemons {
-			if _, err := s.store.Run(ctx, "/bin/kill", pid); err != nil {
-				return err
-			}
-		}
+	if err := s.stopMountDaemon(ctx, state); err != nil {
+		return err
 	}
 	if state.Mounted[control] {
 		return s.store.Unmount(ctx, control)
+	}
+	return nil
+}
+
+// stopMountDaemon ends those processes of rpc.mountd that we have started. When the start was cut
+// off they are not known, and there was none before it.
+func (s *System) stopMountDaemon(ctx context.Context, state *node.State) error {
+	started, ours := state.Started[mountDaemon]
+	if !ours {
+		return nil
+	}
+	running, err := s.processes(ctx, mountDaemon)
+	if err != nil {
+		return err
+	}
+	for _, daemon := range running {
+		if len(started) > 0 && !slices.Contains(started, daemon) {
+			continue
+		}
+		if _, err := s.store.Run(ctx, "/bin/kill", daemon.ID); err != nil {
+			return err
+		}
 	}
 	return nil
 }

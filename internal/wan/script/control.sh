@@ -11,7 +11,10 @@ main() {
 	operation=$1 label=$2 device=$3 ifb=$4 handle=$5 owner=$6
 	shift 6
 	folder=/run/heliotrope/wan-$label
-	lock
+	case $operation in
+	state | check) lock_to_look 50 ;;
+	*) lock 50 ;;
+	esac
 	case $operation in
 	shape) shape "$@" ;;
 	renew) renew "$@" ;;

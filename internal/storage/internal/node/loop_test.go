@@ -1,7 +1,9 @@
 package node_test
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,15 +115,15 @@ func TestStateOfAnotherBoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state.Started["nfsd"] = true
+	state.Started["nfsd"] = []node.Process{{ID: "21", Ticks: "900"}}
 	if err := n.SaveState(t.Context(), "nfs", state); err != nil {
 		t.Fatal(err)
 	}
-	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || !state.Started["nfsd"] {
+	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || len(state.Started["nfsd"]) != 1 {
 		t.Errorf("state of this boot: %v, %v", state, err)
 	}
 	write(boot, "two\n")
-	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || state.Started["nfsd"] || state.Boot != "two" {
+	if state, err = n.LoadState(t.Context(), "nfs"); err != nil || len(state.Started["nfsd"]) > 0 || state.Boot != "two" {
 		t.Errorf("state of another boot: %v, %v", state, err)
 	}
 }
@@ -129,9 +131,12 @@ func TestStateOfAnotherBoot(t *testing.T) {
 func TestRemoveDir(t *testing.T) {
 	n, fake := newNode(t)
 	for _, folder := range []string{data + "/lab/nfs/export", data + "/lab/drbd", data + "/other"} {
-		if err := fake.Memory().MkdirAll(folder); err != nil {
+		if err := n.Mkdir(t.Context(), folder); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if paths := strings.Join(fake.Memory().Paths(), " "); strings.Count(paths, ".heliotrope") != 1 || !strings.Contains(paths, data+"/lab/.heliotrope") {
+		t.Errorf("the mark is not in the label's own folder alone: %s", paths)
 	}
 	for _, kind := range []string{"nfs", "nfs", "drbd"} {
 		if err := n.RemoveDir(t.Context(), kind); err != nil {
@@ -149,8 +154,53 @@ func TestRemoveDir(t *testing.T) {
 	}
 }
 
+// TestOthersFolder: a folder of the label's name that is not marked as ours is refused, and stays as
+// it is.
+func TestOthersFolder(t *testing.T) {
+	n, fake := newNode(t)
+	if err := fake.Memory().MkdirAll(data + "/lab/nfs"); err != nil {
+		t.Fatal(err)
+	}
+	before := fake.Memory().Paths()
+	_, dirErr := n.Dir(t.Context(), "nfs")
+	for what, err := range map[string]error{
+		"dir":    dirErr,
+		"check":  n.CheckDataDir(t.Context(), "nfs"),
+		"remove": n.RemoveDir(t.Context(), "nfs"),
+		"mkdir":  n.Mkdir(t.Context(), data+"/lab/nfs/export"),
+		"image":  n.Image(t.Context(), data+"/lab/iscsi/d0.img", 1),
+	} {
+		if err == nil || !strings.Contains(err.Error(), `host-a: `+data+`/lab: it holds "nfs" and has no file .heliotrope`) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if after := fake.Memory().Paths(); !slices.Equal(before, after) {
+		t.Errorf("changed: %q to %q", before, after)
+	}
+}
+
+// TestProcesses: a process is known by its ID and its start, whatever its name is.
+func TestProcesses(t *testing.T) {
+	n, fake := newNode(t)
+	for id, stat := range map[string]string{
+		"21":  "21 (nfsd) S 2 0 0 0 -1 2129984 0 0 0 0 0 3 0 0 20 0 1 0 901 0 0\n",
+		"22":  "22 (a) Z ) name) R 2 0 0 0 -1 2129984 0 0 0 0 0 3 0 0 20 0 1 0 902 0 0\n",
+		"23":  "23 (dead) Z 2 0 0 0 -1 2129984 0 0 0 0 0 3 0 0 20 0 1 0 903 0 0\n",
+		"24":  "24 (short) S 2 0\n",
+		"999": "",
+	} {
+		if err := errors.Join(fake.Memory().MkdirAll("/proc/"+id), fake.Memory().WriteFile("/proc/"+id+"/stat", []byte(stat), 0o444)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := n.Processes(t.Context(), "21", "22", "23", "24", "25", "999")
+	if want := []node.Process{{ID: "21", Ticks: "901"}, {ID: "22", Ticks: "902"}}; err != nil || !slices.Equal(found, want) {
+		t.Errorf("found %v, %v, want %v", found, err, want)
+	}
+}
+
 func TestUnusableDataDir(t *testing.T) {
-	for _, dir := range []string{"", "/", "relative", "/with blank", "/with,comma"} {
+	for _, dir := range []string{"", "/", "relative", "/with blank", "/with,comma", "/with|bar", "/with/../dots"} {
 		n := node.New(setup(remotetest.NewFake(t, "host-a")), &inventory.Machine{Name: "host-a", DataDir: dir})
 		if _, err := n.Dir(t.Context(), "nfs"); err == nil {
 			t.Errorf("data_dir %q is accepted", dir)

@@ -1,8 +1,9 @@
 // Package node has what the storage systems share: one host of the testbed, its files and its loop
 // devices.
 //
-// It promises that after the end of the context it touches no file and starts no command, and that
-// it removes nothing outside the label's own folder.
+// It promises that after the end of the context it touches no file and starts no command, that
+// it removes nothing outside the label's own folder, and that a folder of that name which is not
+// marked as ours (package folder) is refused: Dir does not return it, and nothing is made in it.
 package node
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"heliotrope/internal/alive"
 	"heliotrope/internal/fault"
+	"heliotrope/internal/folder"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
 	"heliotrope/internal/remote"
@@ -144,10 +146,14 @@ func (n *Node) GiveBack(ctx context.Context, kind string) error {
 
 // Dir is the label's folder for one kind of storage, <DataDir>/<label>/<kind>, without symbolic
 // links, because the kernel reports the files of loop devices and mounts that way. It need not
-// exist.
+// exist. When the label's own folder exists and is not ours, the error is a problem: whatever is in
+// it, or mounted or attached from it, is somebody else's.
 func (n *Node) Dir(ctx context.Context, kind string) (string, error) {
 	own, err := n.ownDir(ctx)
 	if err != nil {
+		return "", err
+	}
+	if err := n.files(ctx, func(files remote.Files) error { return folder.Check(files, n.Name(), own) }); err != nil {
 		return "", err
 	}
 	return path.Join(own, kind), nil
@@ -158,8 +164,8 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.root == "" {
-		if !path.IsAbs(n.dataDir) || path.Clean(n.dataDir) == "/" || strings.ContainsAny(n.dataDir, " ,\\\t\n") {
-			return "", fmt.Errorf("%s: data_dir %q: want an absolute path, not /, without blanks, commas and backslashes", n.Name(), n.dataDir)
+		if !inventory.ValidDataDir(n.dataDir) {
+			return "", fmt.Errorf("%s: data_dir %q: want %s", n.Name(), n.dataDir, inventory.DataDirForm)
 		}
 		root, err := n.Run(ctx, "readlink", "-f", n.dataDir)
 		if code, ended := remote.ExitCode(err); err != nil && (!ended || code != 1) {
@@ -168,8 +174,8 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 		if root == "" {
 			root = path.Clean(n.dataDir) // it does not exist yet
 		}
-		if !path.IsAbs(root) || root == "/" || strings.ContainsAny(root, " ,\\\t\n") {
-			return "", fmt.Errorf("%s: data_dir %s is really %q, which cannot be used; choose another", n.Name(), n.dataDir, root)
+		if !inventory.ValidDataDir(root) {
+			return "", fmt.Errorf("%s: data_dir %s is really %q, which cannot be used: want %s", n.Name(), n.dataDir, root, inventory.DataDirForm)
 		}
 		n.root = root
 	}
@@ -179,24 +185,20 @@ func (n *Node) ownDir(ctx context.Context) (string, error) {
 // RemoveDir removes the folder of one kind of storage, and the label's own folder when nothing else
 // is in it. First it ends any process that still fills a disk there.
 func (n *Node) RemoveDir(ctx context.Context, kind string) error {
-	if err := n.endFilling(ctx, kind); err != nil {
-		return err
-	}
 	dir, err := n.Dir(ctx, kind)
 	if err != nil {
 		return err
 	}
-	infos, err := n.List(ctx, path.Dir(dir))
-	if err != nil || infos == nil {
+	if err := n.endFilling(ctx, kind); err != nil {
 		return err
 	}
-	if err := n.files(ctx, func(files remote.Files) error { return files.RemoveAll(dir) }); err != nil {
+	return n.files(ctx, func(files remote.Files) error {
+		if err := files.RemoveAll(dir); err != nil {
+			return err
+		}
+		_, err := folder.RemoveEmpty(files, path.Dir(dir))
 		return err
-	}
-	if len(infos) == 0 || len(infos) == 1 && infos[0].Name() == kind {
-		return n.Remove(ctx, path.Dir(dir))
-	}
-	return nil
+	})
 }
 
 func (n *Node) files(ctx context.Context, do func(remote.Files) error) error {
@@ -277,9 +279,21 @@ func (n *Node) Names(ctx context.Context, folder, prefix string) ([]string, erro
 	return names, err
 }
 
-// Mkdir makes a folder and those above it.
+// Mkdir makes a folder and those above it. The label's own folder is marked as ours when a folder in
+// it is made.
 func (n *Node) Mkdir(ctx context.Context, name string) error {
-	return n.files(ctx, func(files remote.Files) error { return files.MkdirAll(name) })
+	own, err := n.ownDir(ctx)
+	if err != nil {
+		return err
+	}
+	return n.files(ctx, func(files remote.Files) error {
+		if strings.HasPrefix(name, own+"/") {
+			if err := folder.Make(files, n.Name(), own); err != nil {
+				return err
+			}
+		}
+		return files.MkdirAll(name)
+	})
 }
 
 // Link makes a symbolic link; an existing one is left as it is.
