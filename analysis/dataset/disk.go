@@ -56,6 +56,9 @@ func syncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
+// SyncFolder flushes a folder's entries to the disk, for those who keep files of their own in a campaign's folder.
+func SyncFolder(path string) error { return syncFolder(path) }
+
 // makeFolder makes a folder and its parents, and flushes the entries that it made.
 func makeFolder(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {

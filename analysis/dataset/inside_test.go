@@ -1,7 +1,10 @@
 package dataset
 
 import (
+	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -66,4 +69,35 @@ func TestManifestStaysInTheFolder(t *testing.T) {
 		assert.Equal(t, []string{"is not in the campaign's folder"}, file.check(t.TempDir(), Manifest{}), path)
 		assert.Equal(t, "is not in the campaign's folder", file.checkEvidence(t.TempDir()), path)
 	}
+}
+
+// TestLongTexts: a row group, which is in memory while it is written or read, ends when its texts are long, however
+// few rows it has.
+func TestLongTexts(t *testing.T) {
+	const rows, each = 400, 64 << 10
+	var want []Histogram
+	for i := range rows {
+		want = append(want, Histogram{Op: OpRead, IOs: int64(i), Counts: fmt.Sprintf("%d:1 ", i) + strings.Repeat(fmt.Sprintf("%d:%d ", i, 7*i), each/10)})
+	}
+	path := filepath.Join(t.TempDir(), "histograms.parquet")
+	batches := func(yield func([]Histogram, error) bool) {
+		for batch := range slices.Chunk(want, 16) {
+			if !yield(batch, nil) {
+				return
+			}
+		}
+	}
+	_, err := writeParquet(Histograms, path, metadata(Histograms, Provenance{KeyCampaign: "test", KeyTestbedKind: "hardware"}), batches)
+	require.NoError(t, err)
+	var got []Histogram
+	for batch, err := range ReadHistograms(path) {
+		require.NoError(t, err)
+		texts := 0
+		for i := range batch {
+			texts += len(batch[i].Counts)
+		}
+		assert.Less(t, texts, groupTexts+17*each)
+		got = append(got, batch...)
+	}
+	assert.Equal(t, want, got)
 }

@@ -84,8 +84,13 @@ type File struct {
 	SHA256 string `json:"sha256"` // hex
 }
 
-// rowGroup is the largest number of rows that a row group of any table has.
-const rowGroup = 1 << 18
+// A row group of any table has at most rowGroup rows, and ends with the batch with which its texts are groupTexts bytes.
+// It is in memory while it is written, and rows that are read at once are of one group. Only texts can be
+// long: a row of table histograms has up to some 65 KB of them.
+const (
+	rowGroup   = 1 << 18
+	groupTexts = 4 << 20
+)
 
 // properties are Parquet's settings for a table.
 func (t *Table[R]) properties() *parquet.WriterProperties {
@@ -146,12 +151,15 @@ func writeRows[R any](table *Table[R], out io.Writer, metadata facts, batches Ba
 	}
 	carriers := table.file.open()
 	defer table.file.close(carriers)
+	inGroup, texts := 0, 0 // rows in the group, and the bytes of their texts
 	for rows, err := range batches {
 		if err != nil {
 			return written, err
 		}
 		for len(rows) > 0 {
-			inGroup := int(written.rows % int64(table.group))
+			if inGroup == table.group || texts >= groupTexts {
+				inGroup, texts = 0, 0
+			}
 			batch := rows[:min(len(rows), table.atOnce, table.group-inGroup)]
 			rows = rows[len(batch):]
 			if inGroup == 0 {
@@ -167,6 +175,10 @@ func writeRows[R any](table *Table[R], out io.Writer, metadata facts, batches Ba
 				return written, err
 			}
 			add(&written, len(batch), carriers)
+			inGroup += len(batch)
+			for _, carrier := range carriers {
+				texts += carrier.textBytes()
+			}
 		}
 	}
 	return written, writer.close()

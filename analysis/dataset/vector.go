@@ -49,6 +49,8 @@ type carrier[R any] interface {
 	scatter(rows []R, simulated bool) int
 	// sum is a checksum of the values that does not depend on their order; it wraps around.
 	sum() uint64
+	// textBytes is the length of the texts that were last written; 0 where the values are no texts.
+	textBytes() int
 	// write appends the values to a column of a Parquet file; read takes the values of the
 	// next rows from one.
 	write(to file.ColumnChunkWriter) error
@@ -72,6 +74,7 @@ type vector[T value] struct {
 type texts struct {
 	bytes  []parquet.ByteArray // the texts as a file has them
 	memory []byte              // memory that these are slices of
+	length int                 // of all of these
 	recent [recentTexts]recentText
 }
 
@@ -103,7 +106,7 @@ func (t *texts) kept(text []byte) string {
 
 // inFile converts texts to the form in which a file has them.
 func (t *texts) inFile(texts []string) []parquet.ByteArray {
-	t.bytes, t.memory = t.bytes[:0], t.memory[:0]
+	t.bytes, t.memory, t.length = t.bytes[:0], t.memory[:0], 0
 	for i := range t.recent {
 		t.recent[i].bytes = nil
 	}
@@ -115,6 +118,7 @@ func (t *texts) inFile(texts []string) []parquet.ByteArray {
 			place.bytes = t.memory[start:len(t.memory):len(t.memory)]
 		}
 		t.bytes = append(t.bytes, place.bytes)
+		t.length += len(text)
 	}
 	return t.bytes
 }
@@ -216,6 +220,13 @@ func sumOf[T int64 | int32 | uint64 | arrow.Timestamp](values []T) (sum uint64) 
 		sum += uint64(value)
 	}
 	return sum
+}
+
+func (v *vector[T]) textBytes() int {
+	if v.texts == nil {
+		return 0
+	}
+	return v.texts.length
 }
 
 func (v *vector[T]) write(to file.ColumnChunkWriter) error {

@@ -3,6 +3,7 @@ package dataset
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -140,17 +141,30 @@ func WriteAttempt(campaignFolder string, attempt Attempt) error {
 }
 
 // RemoveAttempt removes what WriteTrial and WriteAttempt left of an attempt that CompactCampaign has
-// not put into the tables. It first removes the attempt's row, without which the attempt does not
-// exist.
+// not put into the tables since; earlier rows of the attempt that are in the tables stay. It first removes
+// the attempt's row, without which the attempt does not exist. The row is off the disk when it returns.
 func RemoveAttempt(campaignFolder, folder, key string) error {
-	paths := []string{filepath.Join(campaignFolder, segmentFolder, trialPrefix+key+segmentSuffix)}
+	segments := filepath.Join(campaignFolder, segmentFolder)
+	paths := []string{filepath.Join(segments, trialPrefix+key+segmentSuffix)}
 	for _, part := range parts {
-		paths = append(paths, filepath.Join(campaignFolder, segmentFolder, part.prefix()+key+segmentSuffix))
+		paths = append(paths, filepath.Join(segments, part.prefix()+key+segmentSuffix))
 	}
-	if err := remove(paths...); err != nil {
+	for _, path := range paths {
+		if err := remove(path, temporary(path)); err != nil {
+			return err
+		}
+	}
+	if err := syncFolder(segments); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.RemoveAll(filepath.Join(campaignFolder, filepath.FromSlash(folder)))
+}
+
+// HasNoted says whether a campaign's folder has rows that WriteAttempt noted and that CompactCampaign has not put into the
+// tables.
+func HasNoted(campaignFolder string) (bool, error) {
+	paths, err := filepath.Glob(filepath.Join(escapeGlob(campaignFolder), segmentFolder, trialPrefix+"*"+segmentSuffix))
+	return len(paths) > 0, err
 }
 
 // lock makes sure that nobody else writes to a folder, for instance an earlier try that

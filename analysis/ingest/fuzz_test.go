@@ -14,7 +14,7 @@ import (
 // FuzzDocuments: a document that can be read gives I/Os, times in order, and histograms whose counts
 // add up; any other gives problems of one line each.
 func FuzzDocuments(f *testing.F) {
-	f.Add(string(JSON), captured(f, "fio/testdata/fio-3.33-percentiles.json"))
+	f.Add(string(JSON), `{"fio version": "x", "jobs": [{"jobname": "a", "write": {"total_ios": 3, "lat_ns": {"N": 3, "max": 900, "mean": 5, "percentile": {"50.000000": 7}}}}]}`)
 	f.Add(string(JSON), `{"fio version": "x", "jobs": [{"jobname": "a", "read": {"total_ios": 3, "runtime": 5, "clat_ns": {"N": 3, "max": 900, "mean": 5, "bins": {"129": 2, "888": 1}}}}]}`)
 	f.Add(string(JSON), `{"fio version": "x", "jobs": [{"mixed": {"total_ios": 9223372036854775807}}, {"write": {"total_ios": 1}}]}`)
 	f.Add(string(Iometer), captured(f, "results/testdata/2006.07.27.csv"))

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"strconv"
 	"time"
 
 	"heliotrope/analysis/dataset"
@@ -16,6 +16,7 @@ import (
 type spreading struct {
 	ios         []int64 // by iolog.Bucket
 	least, most int64   // first and last bucket that has any
+	text        []byte  // memory of take
 }
 
 // add adds I/Os whose response times are from fromNs to below toNs, evenly spread over that range.
@@ -39,25 +40,25 @@ func (s *spreading) add(fromNs, toNs, ios int64) {
 
 // take returns the counts in the form of table histograms, and begins again without any.
 func (s *spreading) take() string {
-	var text strings.Builder
+	s.text = s.text[:0]
 	for bucket := s.least; bucket <= s.most; bucket++ {
 		if ios := s.ios[bucket]; ios > 0 {
-			if text.Len() > 0 {
-				text.WriteByte(' ')
+			if len(s.text) > 0 {
+				s.text = append(s.text, ' ')
 			}
-			fmt.Fprintf(&text, "%d:%d", bucket, ios)
+			s.text = strconv.AppendInt(append(strconv.AppendInt(s.text, bucket, 10), ':'), ios, 10)
 			s.ios[bucket] = 0
 		}
 	}
 	s.least, s.most = int64(len(s.ios)), -1
-	return text.String()
+	return string(s.text)
 }
 
 // histogramLog is the state of reading one of fio's histogram logs.
 type histogramLog struct {
 	began            time.Time
 	rows             int64
-	ios              int64
+	ios, bytes       int64
 	firstNs, endedNs int64
 	beyond           int64          // I/Os in the last bucket of a line, whose response times are not known
 	beyondNs         int64          // except that they are at least this long
@@ -75,6 +76,19 @@ type histogramDirection struct {
 // mostSizes is how many different sizes are remembered.
 const mostSizes = 2
 
+// A batch of histograms has at most so many rows, and ends with the row with which their counts are so many
+// bytes of text: the counts of one row are up to some 65 KB.
+const (
+	histogramRows  = 256
+	histogramBytes = 1 << 20
+)
+
+// mostIOs and mostBytes are limits of a log's I/Os, with which no sum of them overflows an int64.
+const (
+	mostIOs   = int64(1) << 53
+	mostBytes = int64(1) << 60
+)
+
 // batches gives the lines of a log as rows of table histograms.
 func (l *histogramLog) batches(r io.Reader) dataset.Batches[dataset.Histogram] {
 	l.sizes, l.directions = map[int64]bool{}, map[bool]*histogramDirection{}
@@ -84,8 +98,7 @@ func (l *histogramLog) batches(r io.Reader) dataset.Batches[dataset.Histogram] {
 			yield(nil, err)
 			return
 		}
-		const batch = 256
-		rows := make([]dataset.Histogram, 0, batch+1)
+		rows := make([]dataset.Histogram, 0, histogramRows+1)
 		var wrong problems
 		for line := (fio.HistogramLine{}); ; {
 			err := in.Next(&line)
@@ -103,7 +116,7 @@ func (l *histogramLog) batches(r io.Reader) dataset.Batches[dataset.Histogram] {
 			case err != nil && !wrong.more(err):
 				yield(nil, wrong.err())
 				return
-			case len(rows) >= batch:
+			case len(rows) >= histogramRows || countsBytes(rows) >= histogramBytes:
 				if len(wrong) == 0 && !yield(rows, nil) {
 					return
 				}
@@ -111,6 +124,14 @@ func (l *histogramLog) batches(r io.Reader) dataset.Batches[dataset.Histogram] {
 			}
 		}
 	}
+}
+
+// countsBytes is the length of the rows' counts.
+func countsBytes(rows []dataset.Histogram) (bytes int) {
+	for i := range rows {
+		bytes += len(rows[i].Counts)
+	}
+	return bytes
 }
 
 // add adds a line. Its interval begins with the line before of the same direction. The first
@@ -122,7 +143,7 @@ func (l *histogramLog) add(rows []dataset.Histogram, line *fio.HistogramLine) ([
 		return rows, errors.New("field 1 is no number in range: a time after the year 2116")
 	case of != nil && line.TimeMs < of.endedMs:
 		return rows, fmt.Errorf("its time is %d ms before that of a line of its direction above: is this the log of several jobs (per_job_logs=0), or of several runs?", of.endedMs-line.TimeMs)
-	case line.IOs > 1<<40 || line.SizeBytes > 1<<31 || l.ios > 1<<60:
+	case line.SizeBytes > 1<<31 || line.IOs > mostIOs-l.ios || line.SizeBytes > 0 && line.IOs > (mostBytes-l.bytes)/line.SizeBytes:
 		return rows, errors.New("it has more I/Os, or larger ones, than fit into the dataset")
 	}
 	row := l.row(line)
@@ -186,7 +207,7 @@ func (l *histogramLog) row(line *fio.HistogramLine) dataset.Histogram {
 		}
 	}
 	row.Counts = l.sums.take()
-	l.ios += line.IOs
+	l.ios, l.bytes = l.ios+line.IOs, l.bytes+row.Bytes
 	if len(l.sizes) < mostSizes {
 		l.sizes[line.SizeBytes] = true
 	}

@@ -2,9 +2,11 @@
 // output, and Iometer's results. The dataset has the tables of a campaign that never ran, with
 // testbed kind "ingested" and an attempt for each log, job or test.
 //
-// It promises that a file is in the dataset as a whole or not at all; that a file that is there with
-// the same content is not read again; and that its memory does not grow with the length of a log.
-// The size of a document is limited, and only one document at a time is in memory.
+// It promises that a file is in the dataset as a whole or not at all, whenever the process is killed:
+// a new version of a file is written beside the earlier one, and replaces it in one step (see journal);
+// that a file that is there with the same content is not read again; that a file that cannot be read
+// keeps no other file out; and that its memory does not grow with the length of a log, and by less
+// than 1 KiB with each file. The size of a document is limited, and nothing else is read meanwhile.
 //
 // Dangerous: fio's times count from the job's beginning, unless fio was told otherwise
 // (log_alternate_epoch): without Options.Began they are taken as times since 1970. Two files of the
@@ -17,7 +19,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -29,7 +30,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sync/errgroup"
 
 	"heliotrope/analysis/dataset"
@@ -57,7 +57,7 @@ type Ingested struct {
 	Attempts []string `json:"attempts"` // their keys in the tables; one for each job or test in the file
 	Source   string   `json:"source"`   // Source.Name
 	Bytes    int64    `json:"bytes"`
-	SHA256   string   `json:"sha256"` // of the file as stored, packed or not; hex; "": it is not in the dataset yet
+	SHA256   string   `json:"sha256"` // of the file as stored, packed or not; hex
 	IOs      int64    `json:"ios"`
 }
 
@@ -78,48 +78,52 @@ type Result struct {
 	Problems []dataset.Problem `json:"problems"`
 }
 
-// ingestedFile, in the dataset's folder, is a JSON text with an Ingested for each log of
-// the dataset. A log is noted before it is read: when the program ends while reading it,
-// the log gets the same attempt the next time.
 const (
-	ingestedFile = "ingested.json"
-	lockFile     = "ingested.lock"
+	lockFile = "ingested.lock"
+	oldFile  = "ingested.json" // in its place earlier versions of the program had the journal
 )
 
-// Run ingests files, several at once. A file that cannot be understood is in Result.Failed,
-// and nothing of it is in the dataset. The error is fault.BadInput when the folder has
-// another dataset.
+// latestBegan is the latest Options.Began: together with the latest time of a log, it fits into an int64 of ns.
+var latestBegan = time.Unix(0, 1<<62)
+
+// Run ingests files: documents one after the other, then logs, several at once. A file that cannot be read or
+// understood is in Result.Failed, and nothing of it is in the dataset. What was taken before an error is in the
+// tables, too, unless they cannot be written: then the next Run does that. The error is fault.BadInput
+// when the folder has another dataset, or Options.Began is before 1970 or after 2116.
 func Run(ctx context.Context, options Options, sources []Source) (Result, error) {
 	r := run{Options: options, result: Result{Folder: dataset.CampaignFolder(options.Data, options.Name)}}
+	if began := options.Began; !began.IsZero() && (began.Before(time.Unix(0, 0)) || began.After(latestBegan)) {
+		return r.result, fault.New(fault.BadInput, "ingest: logs cannot have begun in %d: want a time from 1970 to 2116", began.Year())
+	}
 	unlock, err := r.open(ctx)
 	if err != nil {
 		return r.result, err
 	}
 	defer unlock()
-	if err := r.forgetUnfinished(sources); err != nil {
-		return r.result, err
-	}
-	var all errgroup.Group
-	all.SetLimit(max(1, options.AtOnce))
+	var logs errgroup.Group
+	logs.SetLimit(max(1, options.AtOnce))
+	var wrong error
 	for _, source := range sources {
-		all.Go(func() error { return r.one(ctx, source) })
+		if documents[source.Kind] != nil && wrong == nil {
+			wrong = r.one(ctx, source)
+		}
 	}
-	if err := all.Wait(); err != nil {
-		return r.result, err
+	for _, source := range sources {
+		if documents[source.Kind] == nil && wrong == nil {
+			logs.Go(func() error { return r.one(ctx, source) })
+		}
 	}
+	wrong = errors.Join(wrong, logs.Wait())
 	r.sort()
-	compacted, err := dataset.CompactCampaign(r.result.Folder, r.provenance())
-	r.result.Problems = compacted.Problems
-	return r.result, err
+	wrong = errors.Join(wrong, r.settle())
+	return r.result, wrong
 }
 
 type run struct {
 	Options
-	mu     sync.Mutex // guards the following fields
-	result Result
-	known  []Ingested // files that are in the dataset, or on their way into it
-
-	document sync.Mutex // held while a document is read: only one at a time is in memory
+	journal *journal
+	mu      sync.Mutex // guards result
+	result  Result
 }
 
 func (r *run) provenance() dataset.Provenance {
@@ -138,180 +142,168 @@ func (r *run) open(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(r.result.Folder, 0o755); err != nil {
 		return nil, err
 	}
-	if unlock, err = dataset.Lock(ctx, r.path(lockFile)); err != nil {
+	release, err := dataset.Lock(ctx, r.path(lockFile))
+	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(r.path(ingestedFile))
-	if err == nil {
-		err = json.Unmarshal(text, &r.known)
+	if err := r.resume(); err != nil {
+		release()
+		return nil, err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		unlock()
-		return nil, fault.New(fault.BadInput, "ingest: which logs are there is not known, as %s: %w", r.path(ingestedFile), err)
-	}
-	return unlock, nil
+	return func() { r.journal.close(); release() }, nil
 }
 
-func (r *run) path(name string) string { return filepath.Join(r.result.Folder, name) }
-
-// save writes what the dataset has. The caller holds the lock.
-func (r *run) save() error {
-	text, err := json.MarshalIndent(r.known, "", "  ")
-	if err != nil {
+// resume opens the journal, and settles what an earlier run left that did not end.
+func (r *run) resume() (err error) {
+	if _, err := os.Stat(r.path(oldFile)); err == nil {
+		return fault.New(fault.BadInput, "ingest: %s was made by an earlier version of this program: ingest the files under another name", r.result.Folder)
+	}
+	if r.journal, err = openJournal(r.path(journalFile)); err != nil {
 		return err
 	}
-	return renameio.WriteFile(r.path(ingestedFile), append(text, '\n'), 0o644)
-}
-
-// one ingests a file.
-func (r *run) one(ctx context.Context, source Source) error {
-	if there, err := r.has(source); err != nil || there {
-		return err
+	noted, err := dataset.HasNoted(r.result.Folder)
+	if begun, _ := r.journal.all(); err == nil && (noted || len(begun) > 0) {
+		err = r.settle()
+	} else if err == nil {
+		err = r.removeEarlier()
 	}
-	done, err := r.take(ctx, source)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var unreadable *unreadableError
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.As(err, &unreadable):
-		r.result.Failed = append(r.result.Failed, Failed{source.Path, unreadable.problems()})
-		return r.forget(source.Name)
-	case err != nil:
-		return fmt.Errorf("ingest %s: %w", source.Path, err)
-	}
-	r.known[r.place(source.Name)] = done
-	r.result.Ingested = append(r.result.Ingested, done)
-	return r.save()
-}
-
-// take writes a file's rows into the dataset.
-func (r *run) take(ctx context.Context, source Source) (Ingested, error) {
-	in, err := r.read(ctx, source)
 	if err != nil {
-		return Ingested{}, err
+		r.journal.close()
 	}
-	defer in.file.Close()
-	if documents[source.Kind] == nil {
-		return r.stream(source, in)
-	}
-	attempts, err := r.parse(source, in)
-	if err != nil {
-		return Ingested{}, err
-	}
-	done, err := r.begin(source, len(attempts))
-	if err != nil {
-		return done, err
-	}
-	for i := range attempts {
-		m := &attempts[i]
-		var files dataset.TrialFiles // no table of I/Os where only sums are known
-		if m.histograms != nil {
-			files.IO, files.Histograms = dataset.Rows[dataset.IO](nil), dataset.Rows(m.histograms)
-		}
-		if err := r.write(done.Attempts[i], files, func() *measured { return m }); err != nil {
-			return done, err
-		}
-		done.IOs += m.ios
-	}
-	return r.finished(done, in)
+	return err
 }
 
-// place is a file's index in known; -1 when it is not there.
-func (r *run) place(name string) int {
-	return slices.IndexFunc(r.known, func(one Ingested) bool { return one.Source == name })
+func (r *run) path(name string) string {
+	return filepath.Join(r.result.Folder, filepath.FromSlash(name))
 }
 
-// forget removes what was begun of a file that cannot be understood and was never in the dataset;
-// what an earlier version of the file left in the dataset stays. The caller holds the lock.
-func (r *run) forget(name string) error {
-	place := r.place(name)
-	if place < 0 || r.known[place].SHA256 != "" {
-		return nil
-	}
-	for _, key := range r.known[place].Attempts {
-		if err := dataset.RemoveAttempt(r.result.Folder, filesOf(key), key); err != nil {
+// settle removes what was only begun, merges the rows of what was taken into the tables, and then removes the files
+// of earlier versions. As it is called before a run begins anything, the rows that a run notes are
+// always of the versions that it begins itself.
+func (r *run) settle() error {
+	begun, _ := r.journal.all()
+	for _, name := range begun {
+		if err := r.undo(name); err != nil {
 			return err
 		}
 	}
-	r.known = slices.Delete(r.known, place, place+1)
-	return r.save()
+	compacted, err := dataset.CompactCampaign(r.result.Folder, r.provenance())
+	r.result.Problems = append(r.result.Problems, compacted.Problems...)
+	if err != nil {
+		return err
+	}
+	return r.removeEarlier()
 }
 
-// forgetUnfinished removes what a killed process had begun of files, except of those that are
-// ingested now.
-func (r *run) forgetUnfinished(sources []Source) error {
-	now := map[string]bool{}
-	for _, source := range sources {
-		now[source.Name] = true
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, one := range slices.Clone(r.known) {
-		if one.SHA256 == "" && !now[one.Source] {
-			if err := r.forget(one.Source); err != nil {
-				return err
+// removeEarlier removes the files of versions that the tables no longer name. All rows must be in the tables.
+func (r *run) removeEarlier() error {
+	_, taken := r.journal.all()
+	for _, e := range taken {
+		if e.Version--; e.Version > 0 {
+			for i := range e.Attempts {
+				if err := os.RemoveAll(r.path(e.folder(i))); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// begin notes that a file with this number of attempts is on its way into the dataset. A file that was there
-// with other content keeps its attempts and may get further ones. A file that now has fewer attempts
-// is unreadable: its old attempts would stay next to the new ones.
-func (r *run) begin(source Source, attempts int) (Ingested, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	last := 0
-	for _, one := range r.known {
-		for _, key := range one.Attempts {
-			var number int
-			if _, err := fmt.Sscanf(key, "%d.1", &number); err != nil {
-				return one, fault.New(fault.BadInput, "ingest: %s is damaged: attempt %q", r.path(ingestedFile), key)
-			}
-			last = max(last, number)
+// undo removes what was begun of a file, if anything was; its earlier version stays.
+func (r *run) undo(name string) error {
+	e, is, err := r.journal.unfinished(name)
+	if err != nil || !is {
+		return err
+	}
+	for i, key := range e.Attempts {
+		if err := dataset.RemoveAttempt(r.result.Folder, e.folder(i), key); err != nil {
+			return err
 		}
 	}
-	place := r.place(source.Name)
-	if place < 0 {
-		place = len(r.known)
-		r.known = append(r.known, Ingested{Source: source.Name})
+	return r.journal.undo(e)
+}
+
+// one ingests a file.
+func (r *run) one(ctx context.Context, source Source) error {
+	before, there, err := r.has(source)
+	var done Ingested
+	if err == nil && !there {
+		done, err = r.take(ctx, source)
 	}
-	one := &r.known[place]
-	if len(one.Attempts) > attempts {
-		return *one, &unreadableError{fmt.Errorf("it has %d jobs or tests, and had %d when it was ingested: ingest it under another --name", attempts, len(one.Attempts))}
+	var unreadable *unreadableError
+	r.mu.Lock()
+	switch {
+	case err == nil && there:
+		r.result.Before = append(r.result.Before, before)
+	case err == nil:
+		r.result.Ingested = append(r.result.Ingested, done)
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case errors.As(err, &unreadable):
+		r.result.Failed = append(r.result.Failed, Failed{source.Path, unreadable.problems()})
+		err = nil
+	default:
+		err = fmt.Errorf("ingest %s: %w", source.Path, err)
 	}
-	for len(one.Attempts) < attempts {
-		last++
-		one.Attempts = append(one.Attempts, fmt.Sprintf("%05d.1", last))
+	r.mu.Unlock()
+	return errors.Join(err, r.undo(source.Name))
+}
+
+// take takes a file into the dataset.
+func (r *run) take(ctx context.Context, source Source) (Ingested, error) {
+	in, err := r.read(ctx, source)
+	if err != nil {
+		return Ingested{}, err
 	}
-	return Ingested{Attempts: slices.Clone(one.Attempts), Source: source.Name, Bytes: source.Bytes}, r.save()
+	defer in.file.Close()
+	write := r.stream
+	if documents[source.Kind] != nil {
+		write = r.document
+	}
+	e, err := write(source, in)
+	if err != nil {
+		return Ingested{}, err
+	}
+	if e.SHA256, err = in.checksum(); err != nil {
+		return Ingested{}, err
+	}
+	return e.Ingested, r.journal.take(e)
+}
+
+// document writes the attempts of a document.
+func (r *run) document(source Source, in *input) (entry, error) {
+	attempts, err := r.parse(source, in)
+	if err != nil {
+		return entry{}, err
+	}
+	e, err := r.journal.begin(source, len(attempts))
+	for i := 0; err == nil && i < len(attempts); i++ {
+		m := &attempts[i]
+		var files dataset.TrialFiles // no table of I/Os where only sums are known
+		if m.histograms != nil {
+			files.IO, files.Histograms = dataset.Rows[dataset.IO](nil), dataset.Rows(m.histograms)
+		}
+		err = r.write(&e, i, files, func() *measured { return m })
+	}
+	return e, err
 }
 
 // has says whether the dataset has a file, by its name, size and content.
-func (r *run) has(source Source) (bool, error) {
-	r.mu.Lock()
-	known := slices.Clone(r.known)
-	r.mu.Unlock()
-	for _, one := range known {
-		if one.Source != source.Name || one.Bytes != source.Bytes {
-			continue
-		}
-		sum, err := hashOf(source.Path)
-		if err != nil {
-			return false, err
-		}
-		if sum == one.SHA256 {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.result.Before = append(r.result.Before, one)
-			r.told(source.Bytes)
-			return true, nil
-		}
+func (r *run) has(source Source) (before Ingested, there bool, err error) {
+	e, is := r.journal.has(source.Name)
+	if !is || e.Bytes != source.Bytes {
+		return before, false, nil
 	}
-	return false, nil
+	sum, err := hashOf(source.Path)
+	if err != nil {
+		return before, false, &unreadableError{err}
+	}
+	if sum != e.SHA256 {
+		return before, false, nil
+	}
+	r.told(source.Bytes)
+	return e.Ingested, true, nil
 }
 
 func (r *run) told(bytes int64) {
@@ -331,9 +323,6 @@ func hashOf(path string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
-// filesOf is the folder of a log's files, relative to the dataset's folder.
-func filesOf(key string) string { return "ingested/attempt=" + key }
-
 // input is a file that is being read.
 type input struct {
 	io.Reader // reports how much was read, and ends with the context
@@ -341,11 +330,11 @@ type input struct {
 	sum       hash.Hash // of the bytes that were read
 }
 
-// read opens a file for reading.
+// read opens a file for reading. Its errors, and those of reading it, are of the file: *unreadableError.
 func (r *run) read(ctx context.Context, source Source) (*input, error) {
 	file, err := os.Open(source.Path)
 	if err != nil {
-		return nil, err
+		return nil, &unreadableError{err}
 	}
 	in := &input{file: file, sum: sha256.New()}
 	in.Reader = readerFunc(func(p []byte) (int, error) {
@@ -360,18 +349,19 @@ func (r *run) read(ctx context.Context, source Source) (*input, error) {
 	return in, nil
 }
 
-// finished sets the checksum of a file that was read.
-func (r *run) finished(done Ingested, in *input) (Ingested, error) {
-	_, err := io.Copy(in.sum, in.file) // what follows the end of the packed data
-	done.SHA256 = hex.EncodeToString(in.sum.Sum(nil))
-	return done, err
+// checksum is the SHA-256 of the file, which must have been read, in hex.
+func (in *input) checksum() (string, error) {
+	if _, err := io.Copy(in.sum, in.file); err != nil { // what follows the end of the packed data
+		return "", &unreadableError{err}
+	}
+	return hex.EncodeToString(in.sum.Sum(nil)), nil
 }
 
-// stream ingests a log of any length.
-func (r *run) stream(source Source, in *input) (Ingested, error) {
-	done, err := r.begin(source, 1)
+// stream writes the attempt of a log of any length.
+func (r *run) stream(source Source, in *input) (entry, error) {
+	e, err := r.journal.begin(source, 1)
 	if err != nil {
-		return done, err
+		return e, err
 	}
 	began, whole := r.began(), judge.NewWhole()
 	m := measured{name: source.Name, engine: spec.EngineFio}
@@ -395,11 +385,7 @@ func (r *run) stream(source Source, in *input) (Ingested, error) {
 			return &m
 		}
 	}
-	if err := r.write(done.Attempts[0], files, finish); err != nil {
-		return done, err
-	}
-	done.IOs = m.ios
-	return r.finished(done, in)
+	return e, r.write(&e, 0, files, finish)
 }
 
 // seen also gives each batch to see. An error of see becomes an *unreadableError.
@@ -427,14 +413,16 @@ func (r *run) began() time.Time {
 	return r.Began
 }
 
-// write writes an attempt's files, and then its rows of the campaign's tables.
-func (r *run) write(key string, files dataset.TrialFiles, of func() *measured) error {
-	files.CampaignFolder, files.Folder, files.Provenance = r.result.Folder, filesOf(key), r.provenance()
+// write writes the files of one of an entry's attempts, and then notes its rows of the campaign's tables.
+func (r *run) write(e *entry, attempt int, files dataset.TrialFiles, of func() *measured) error {
+	files.CampaignFolder, files.Folder, files.Provenance = r.result.Folder, e.folder(attempt), r.provenance()
 	written, err := dataset.WriteTrial(files)
 	if err != nil {
 		return err
 	}
-	return dataset.WriteAttempt(r.result.Folder, of().attempt(key, r.Version, written))
+	m := of()
+	e.IOs += m.ios
+	return dataset.WriteAttempt(r.result.Folder, m.attempt(e.Attempts[attempt], files.Folder, r.Version, written))
 }
 
 // sort sorts the results by the files' names.

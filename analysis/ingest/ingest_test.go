@@ -5,8 +5,10 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/fault"
 )
 
 // put writes a file below a folder.
@@ -52,8 +55,13 @@ func ingest(t *testing.T, data string, paths ...string) Result {
 // rowsOf are the I/Os of an attempt.
 func rowsOf(t *testing.T, folder, attempt string) []dataset.IO {
 	t.Helper()
-	rows, err := dataset.All(dataset.ReadIO(filepath.Join(folder, filesOf(attempt), "io.parquet")))
+	attempts, err := dataset.ReadAttempts(folder)
 	require.NoError(t, err)
+	i := slices.IndexFunc(attempts, func(row dataset.Trial) bool { return row.Key == attempt })
+	require.GreaterOrEqual(t, i, 0, attempt)
+	rows, err := dataset.All(dataset.ReadIO(filepath.Join(folder, attempts[i].Folder, "io.parquet")))
+	require.NoError(t, err)
+	assert.Len(t, rows, int(*attempts[i].IORows))
 	return rows
 }
 
@@ -248,4 +256,80 @@ func TestBegan(t *testing.T) {
 	result, err := Run(t.Context(), Options{Data: t.TempDir(), Name: "logs", Began: began}, sources)
 	require.NoError(t, err)
 	assert.Equal(t, began.UnixNano()+5e6, rowsOf(t, result.Folder, "00001.1")[0].TsNs)
+	for _, year := range []int{1, 1969, 2117, 9999} {
+		_, err := Run(t.Context(), Options{Data: t.TempDir(), Name: "logs", Began: time.Date(year, 1, 1, 1, 0, 0, 0, time.UTC)}, sources)
+		assert.ErrorContains(t, err, "from 1970 to 2116", year)
+		assert.Equal(t, fault.BadInput, fault.Of(err), year)
+	}
+}
+
+// TestUnreadable: files that cannot be read are named, and the others are taken.
+func TestUnreadable(t *testing.T) {
+	folder, data := t.TempDir(), t.TempDir()
+	put(t, folder, "good_lat.1.log", "5, 1, 1, 4096\n")
+	put(t, folder, "gone_lat.1.log", "5, 1, 1, 4096\n")
+	put(t, folder, "gone.json", captured(t, "fio/testdata/fio-3.33.json"))
+	require.NoError(t, os.Symlink("good_lat.1.log", filepath.Join(folder, "link_lat.1.log")))
+	sources, skipped, err := Find(folder, "/proc/self/mem") // a regular file whose first byte cannot be read
+	require.NoError(t, err)
+	require.Len(t, skipped, 1)
+	assert.Contains(t, skipped[0].Reason, "symbolic link")
+	require.NoError(t, os.Remove(filepath.Join(folder, "gone_lat.1.log")))
+	require.NoError(t, os.Remove(filepath.Join(folder, "gone.json")))
+	result, err := Run(t.Context(), Options{Data: data, Name: "logs", AtOnce: 2}, sources)
+	require.NoError(t, err)
+	require.Len(t, result.Failed, 3)
+	for i, want := range []string{"input/output error", "no such file", "no such file"} {
+		assert.Contains(t, result.Failed[i].Problems[0], want)
+	}
+	assert.Len(t, result.Ingested, 1)
+	rows, _ := attempts(t, result.Folder)
+	assert.Len(t, rows, 1)
+
+	again := ingest(t, data, folder)
+	assert.Len(t, again.Before, 1)
+	assert.Empty(t, again.Failed)
+}
+
+// TestUnreadableWhenFound: what cannot be read while files are found is a source, so that Run says why.
+func TestUnreadableWhenFound(t *testing.T) {
+	folder := t.TempDir()
+	for name, want := range map[string]Kind{"x.json": JSON, "x.csv.gz": Iometer, "x.out": JSON} {
+		kind, _ := kindOf(folder, name) // reading a folder fails
+		assert.Equal(t, want, kind, name)
+	}
+	f := finder{places: map[string]string{}}
+	require.NoError(t, f.found(folder, filepath.Join(folder, "private"), nil, fs.ErrPermission))
+	require.Len(t, f.sources, 1)
+	assert.Equal(t, "private", f.sources[0].Name)
+}
+
+// TestTakenDespiteAnError: when the dataset cannot be written any more, what was taken before is in the tables.
+func TestTakenDespiteAnError(t *testing.T) {
+	folder, data := t.TempDir(), t.TempDir()
+	put(t, folder, "a_lat.1.log", "5, 1, 1, 4096\n")
+	put(t, folder, "b_lat.1.log", "5, 1, 1, 4096\n")
+	put(t, data, "campaign=logs/"+lockFile, "")
+	put(t, data, "campaign=logs/ingested/attempt=00002.1", "a file where a folder should be")
+	sources, _, err := Find(folder)
+	require.NoError(t, err)
+	result, err := Run(t.Context(), Options{Data: data, Name: "logs", AtOnce: 1}, sources)
+	require.ErrorContains(t, err, "b_lat.1.log")
+	rows, _ := attempts(t, result.Folder)
+	assert.Len(t, rows, 1)
+	assert.Len(t, ingest(t, data, folder).Before, 1)
+}
+
+// TestNames: a name that is not UTF-8 is kept in a form that JSON and Parquet can hold, and is found again.
+func TestNames(t *testing.T) {
+	folder, data := t.TempDir(), t.TempDir()
+	put(t, folder, "M\xfcll\xe4_lat.1.log", "5, 1, 1, 4096\n")
+	put(t, folder, "Mü_lat.1.log", "5, 1, 1, 4096\n")
+	require.Len(t, ingest(t, data, folder).Ingested, 2)
+	result := ingest(t, data, folder)
+	assert.Empty(t, result.Ingested)
+	assert.Len(t, result.Before, 2)
+	rows, _ := attempts(t, result.Folder)
+	assert.Contains(t, rows, `M\xfcll\xe4_lat.1.log`)
+	assert.Contains(t, rows, "Mü_lat.1.log")
 }

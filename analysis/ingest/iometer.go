@@ -20,7 +20,7 @@ const engineIometer = "iometer"
 // readIometer reads Iometer's results: an attempt for each test, from the row that sums all
 // managers. The rows of single managers, workers and disks count the same I/Os again.
 func readIometer(source Source, in io.Reader, began time.Time) ([]measured, error) {
-	tests, err := results.Read(source.Name, io.LimitReader(in, mostDocument+1))
+	tests, err := results.Read(source.Name, in)
 	if err != nil {
 		return nil, err
 	}

@@ -131,9 +131,12 @@ func (j *jobOf) row(fromNs int64, one jobDirection) dataset.Phase {
 	}
 	if l := one.Latency; l != nil {
 		row.MeanMs, row.MaxMs = inMs(l.Mean), inMs(float64(l.MaxNs))
-		for percent, to := range map[float64]**float64{50: &row.P50Ms, 99: &row.P99Ms, 99.9: &row.P999Ms} {
-			if ns, known := l.Percentile(percent); known {
-				*to = inMs(float64(ns))
+		for _, one := range []struct {
+			percent float64
+			to      **float64
+		}{{50, &row.P50Ms}, {99, &row.P99Ms}, {99.9, &row.P999Ms}} {
+			if ns, known := l.Percentile(one.percent); known {
+				*one.to = inMs(float64(ns))
 			}
 		}
 	}

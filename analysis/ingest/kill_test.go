@@ -7,6 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -28,16 +31,47 @@ func TestMain(m *testing.M) {
 }
 
 func ingestToBeKilled(text string) int {
+	debug.SetMemoryLimit(200 << 20) // as the program has
 	folder, data, _ := strings.Cut(text, ":")
 	sources, _, err := Find(folder)
 	if err == nil {
-		_, err = Run(context.Background(), Options{Data: data, Name: "logs", AtOnce: 2, Read: func(int64) { fmt.Println("read") }}, sources)
+		_, err = Run(context.Background(), Options{Data: data, Name: "logs", AtOnce: 4, Read: func(int64) { fmt.Println("read") }}, sources)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	fmt.Println(mostMemory, memory.Sys)
 	return 0
+}
+
+// mostMemory begins the line in which the process says how many bytes of memory it ever had from the system. The race
+// detector's are not among them.
+const mostMemory = "memory"
+
+// TestMemory: files made to need much memory stay within the limit: four histogram logs at once with I/Os in all
+// buckets of all lines, and a document of 600,000 jobs.
+func TestMemory(t *testing.T) {
+	folder, data := t.TempDir(), t.TempDir()
+	text := fullHistograms(500)
+	for i := range 4 {
+		put(t, folder, fmt.Sprintf("a_clat_hist.%d.log", i+1), text)
+	}
+	put(t, folder, "jobs.json", `{"fio version": "x", "jobs": [`+strings.Repeat(`{"read": {"total_ios": 1}},`, 600_000)+`{}]}`)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), killedEnv+"="+folder+":"+data)
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	_, last, found := strings.Cut(string(out), mostMemory+" ")
+	require.True(t, found)
+	bytes, err := strconv.Atoi(strings.TrimSpace(last))
+	require.NoError(t, err)
+	t.Logf("%d MiB", bytes>>20)
+	assert.Less(t, bytes, 230<<20, "the program itself takes some 25 MiB more")
+	rows, _ := attempts(t, dataset.CampaignFolder(data, "logs"))
+	assert.Len(t, rows, 4)
 }
 
 // killAfter ingests in a process of its own and kills it (SIGKILL) after so many reads. It says whether
@@ -108,7 +142,7 @@ func TestKilled(t *testing.T) {
 	assert.Len(t, entries, len(rows), "no folder of an attempt without a row")
 	leftovers := 0
 	require.NoError(t, filepath.WalkDir(campaign, func(path string, entry os.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && !strings.HasSuffix(path, ".parquet") && !strings.HasSuffix(path, ".json") && !strings.HasSuffix(path, ".lock") {
+		if err == nil && !entry.IsDir() && !strings.HasSuffix(path, ".parquet") && !strings.HasSuffix(path, ".json") && !strings.HasSuffix(path, ".jsonl") && !strings.HasSuffix(path, ".lock") {
 			leftovers++
 			t.Log(path)
 		}

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/stats"
 	"heliotrope/internal/load/fio"
+	"heliotrope/internal/load/iolog"
 )
 
 // captured is one of the files that fio and Iometer wrote.
@@ -172,6 +174,22 @@ func TestJobs(t *testing.T) {
 	assert.Len(t, rows, 3, "what it was stays")
 }
 
+// TestBoth: with unified_rw_reporting=both fio writes the same I/Os twice, and they are counted once.
+func TestBoth(t *testing.T) {
+	folder := t.TempDir()
+	put(t, folder, "out.json", captured(t, "fio/testdata/fio-3.33-both.json"))
+	result := ingest(t, t.TempDir(), folder)
+	require.Empty(t, result.Failed)
+	rows, phases := attempts(t, result.Folder)
+	row, of := rows["out.json: both"], phases["out.json: both"]
+	assert.Equal(t, iolog.DetailHistogram, *row.IODetail)
+	whole, reads, writes := of[dataset.WholeLog], of[dataset.WholeReads], of[dataset.WholeWrites]
+	assert.Equal(t, *whole.IOs, *reads.IOs+*writes.IOs)
+	assert.Equal(t, *whole.Bytes, 4096**whole.IOs)
+	assert.Equal(t, result.Ingested[0].IOs, *whole.IOs)
+	assert.NotNil(t, whole.P99Ms)
+}
+
 // TestHistogramLogs: what a histogram log does not say is not known.
 func TestHistogramLogs(t *testing.T) {
 	line := func(head string, counts ...string) string {
@@ -225,6 +243,34 @@ func TestSpreading(t *testing.T) {
 	assert.Equal(t, int64(fio.Buckets), h.Count)
 }
 
+// TestHistogramBatches: batches are bounded in bytes, too: a line of a histogram log can become 50 KB of counts.
+func TestHistogramBatches(t *testing.T) {
+	log, rows, longest := histogramLog{}, 0, 0
+	for batch, err := range log.batches(strings.NewReader(fullHistograms(60))) {
+		require.NoError(t, err)
+		rows += len(batch)
+		for i := range batch {
+			longest = max(longest, len(batch[i].Counts))
+		}
+		assert.Less(t, countsBytes(batch), histogramBytes+2*longest)
+	}
+	assert.Equal(t, 60, rows)
+	assert.Greater(t, longest, 50_000)
+}
+
+// fullHistograms is a histogram log whose lines have I/Os in all buckets, and differ.
+func fullHistograms(lines int) string {
+	var text []byte
+	for line := range lines {
+		text = fmt.Appendf(text, "%d, 0, 512", 1000*(line+1))
+		for bucket := range fio.Buckets {
+			text = fmt.Appendf(text, ", %d", 400_000_000+1000*line+bucket)
+		}
+		text = append(text, '\n')
+	}
+	return string(text)
+}
+
 // TestIometer: a test of each generation of Iometer's results is an attempt, without percentiles.
 func TestIometer(t *testing.T) {
 	folder := t.TempDir()
@@ -265,6 +311,10 @@ func TestBadDocuments(t *testing.T) {
 		"negative in a CSV": {"a.csv", strings.Replace(csv, "ALL,All,4k mix,1,1,1,812.5", "ALL,All,4k mix,1,1,1,-812.5", 1), []string{"IOps -812.5, which is not in range"}},
 		"packed and cut":    {"a.json.gz", packed(t, captured(t, "fio/testdata/fio-3.33-plus.json"))[:1500], []string{"unexpected EOF"}},
 		"three wrong lines": {"a_lat.1.log", "1, 1, 0, 1\n2, x, 0, 1\n3, 1, 7, 1\n4, 1, 0, 1\n4, 1, 0, 1, 1\n", []string{"line 2", "line 3", "line 5"}},
+		"a large CSV":       {"a.csv", strings.Repeat(csv, 16<<20/len(csv)+1), []string{"is larger than 16777216 bytes"}},
+		"Windows-1252":      {"a.csv", strings.ReplaceAll(csv, "4k mix", "4k M\xfcll"), []string{"is not UTF-8: convert the file"}},
+		"many jobs":         {"a.json", `{"fio version": "x", "jobs": [` + strings.Repeat(`{"read": {"total_ios": 1}},`, 5000) + `{}]}`, []string{"has more than 4096 jobs"}},
+		"many bytes":        {"a_clat_hist.1.log", "5, 0, 2147483648, 1099511627776" + strings.Repeat(", 0", 28) + "\n", []string{"more I/Os, or larger ones"}},
 		"wrong histograms":  {"a_clat_hist.1.log", "5, 0, 4096, 1, 2\n6, 0, 4096, -1\n", []string{"line 1 of the histogram log", "line 2"}},
 	} {
 		folder := t.TempDir()

@@ -33,12 +33,12 @@ type measured struct {
 }
 
 // attempt is the attempt's rows of the campaign's tables.
-func (m *measured) attempt(key, version string, written dataset.WrittenTrial) dataset.Attempt {
+func (m *measured) attempt(key, folder, version string, written dataset.WrittenTrial) dataset.Attempt {
 	number, _, _ := strings.Cut(key, ".")
-	sequence, _ := strconv.ParseInt(number, 10, 32) // see begin
+	sequence, _ := strconv.ParseInt(number, 10, 32) // see keyOf
 	row := dataset.Trial{Key: key, Sequence: int32(sequence), Block: 1, Attempt: 1, CellID: m.name, TestbedKind: string(inventory.Ingested),
 		Access: m.name, Engine: &m.engine, IODetail: &m.detail, IOErrors: m.errors, Verdict: string(trial.Valid), StartedTsNs: m.fromNs, EndedTsNs: m.toNs,
-		Notes: m.notes, BinaryVersion: version, HostsJSON: "[]", VersionsJSON: "{}", Folder: filesOf(key)}
+		Notes: m.notes, BinaryVersion: version, HostsJSON: "[]", VersionsJSON: "{}", Folder: folder}
 	if m.versions != "" {
 		row.VersionsJSON = m.versions
 	}
@@ -71,7 +71,8 @@ func (e *unreadableError) problems() []string {
 	return []string{e.Error()}
 }
 
-// mostDocument is the largest size of a document in bytes: it is held in memory.
+// mostDocument is the largest size of a JSON document in bytes: it is held in memory. Iometer's results have the
+// limit of package results.
 const mostDocument = 16 << 20
 
 // documents has the functions that read files as a whole, which are not logs.
@@ -82,8 +83,6 @@ var documents = map[Kind]func(source Source, in io.Reader, began time.Time) ([]m
 
 // parse reads a document. An error in its content is an *unreadableError.
 func (r *run) parse(source Source, in *input) ([]measured, error) {
-	r.document.Lock()
-	defer r.document.Unlock()
 	buffered := bufio.NewReader(in)
 	var text io.Reader = buffered
 	if magic, _ := buffered.Peek(2); string(magic) == "\x1f\x8b" {

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"heliotrope/internal/fault"
 	"heliotrope/internal/load/fio"
@@ -36,7 +38,7 @@ const (
 type Source struct {
 	Kind  Kind
 	Path  string // where it is
-	Name  string // relative to the given folder, with slashes; the file's name where the file itself was given
+	Name  string // relative to the given folder, with slashes; the file's name where the file itself was given; in UTF-8, see nameOf
 	Bytes int64
 }
 
@@ -51,7 +53,8 @@ type Skipped struct {
 // and Iometer's results, in .csv. All of them may be packed with gzip. A file that is given itself is read
 // according to its content, whatever its name is. Of several logs of a job Find takes the best one: of
 // single I/Os from submission to completion (lat), then without the submission (clat), then histograms.
-// Other files of folders are skipped. A path that does not exist, and two files with the same name, are
+// Other files of folders are skipped, and symbolic links in them are not followed. A file or folder that cannot be
+// read is a source too: Run says why it fails. A path that does not exist, and two files with the same name, are
 // fault.BadInput.
 func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 	f := finder{places: map[string]string{}}
@@ -61,12 +64,7 @@ func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 		case err != nil:
 			return nil, nil, fault.New(fault.BadInput, "ingest: %w", err)
 		case info.IsDir():
-			err = filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error { //nolint:gosec // likewise
-				if err != nil || !entry.Type().IsRegular() {
-					return err
-				}
-				return f.found(path, name, entry)
-			})
+			err = filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error { return f.found(path, name, entry, err) }) //nolint:gosec // likewise
 		default:
 			err = f.named(path, info)
 		}
@@ -94,12 +92,29 @@ func (f *finder) add(source Source) error {
 	return nil
 }
 
+// nameOf is a path as a Source.Name. Bytes that are not UTF-8 are written as \xNN: neither JSON nor Parquet can
+// hold them.
+func nameOf(path string) string {
+	path = filepath.ToSlash(path)
+	if utf8.ValidString(path) {
+		return path
+	}
+	var name strings.Builder
+	for len(path) > 0 {
+		r, size := utf8.DecodeRuneInString(path)
+		if r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&name, `\x%02x`, path[0])
+		} else {
+			name.WriteString(path[:size])
+		}
+		path = path[size:]
+	}
+	return name.String()
+}
+
 // named takes a file that was given itself.
 func (f *finder) named(path string, info fs.FileInfo) error {
-	head, err := headOf(path)
-	if err != nil {
-		return fault.New(fault.BadInput, "ingest: %w", err)
-	}
+	head, _ := headOf(path) // when it cannot be read, Run says so
 	kind := begins(head)
 	switch match := logName.FindStringSubmatch(info.Name()); {
 	case match != nil && strings.HasSuffix(match[2], "hist"):
@@ -109,14 +124,20 @@ func (f *finder) named(path string, info fs.FileInfo) error {
 	case kind == "" && fio.IsHistogram(head):
 		kind = Histograms
 	case kind == "":
-		kind = Log
-		for ending, of := range map[string]Kind{".json": JSON, ".csv": Iometer} {
-			if strings.HasSuffix(strings.TrimSuffix(strings.ToLower(info.Name()), ".gz"), ending) {
-				kind = of
-			}
-		}
+		kind = cmp.Or(byEnding(info.Name()), Log)
 	}
-	return f.add(Source{Kind: kind, Path: path, Name: filepath.Base(path), Bytes: info.Size()})
+	return f.add(Source{Kind: kind, Path: path, Name: nameOf(filepath.Base(path)), Bytes: info.Size()})
+}
+
+// byEnding is the kind that a document's name promises; "" when it promises none.
+func byEnding(name string) Kind {
+	switch filepath.Ext(strings.TrimSuffix(strings.ToLower(name), ".gz")) {
+	case ".json":
+		return JSON
+	case ".csv":
+		return Iometer
+	}
+	return ""
 }
 
 // documentName matches the names of files that may be documents.
@@ -157,49 +178,58 @@ func begins(head []byte) Kind {
 	return ""
 }
 
-// found takes a file of a folder, or skips it.
-func (f *finder) found(folder, path string, entry fs.DirEntry) error {
-	kind, reason, err := kindOf(path, entry.Name())
-	if err != nil {
-		return err
+// found takes a file of a folder, or skips it. An error is that of reading a folder.
+func (f *finder) found(folder, path string, entry fs.DirEntry, err error) error {
+	relative, relErr := filepath.Rel(folder, path)
+	source := Source{Path: path, Name: nameOf(relative)}
+	switch {
+	case relErr != nil:
+		return relErr
+	case err != nil: // Run fails to read the folder, too, and says why
+		source.Kind = Log
+		return f.add(source)
+	case entry.IsDir():
+		return nil
 	}
-	if kind == "" {
+	reason := "it is a symbolic link, a device or a pipe: give the file itself"
+	if entry.Type().IsRegular() {
+		source.Kind, reason = kindOf(path, entry.Name())
+	}
+	if source.Kind == "" {
 		f.skipped = append(f.skipped, Skipped{path, reason})
 		return nil
 	}
-	info, err := entry.Info()
-	if err != nil {
-		return err
+	if info, err := entry.Info(); err == nil { // otherwise it is gone, and Run says so
+		source.Bytes = info.Size()
 	}
-	name, err := filepath.Rel(folder, path)
-	if err != nil {
-		return err
-	}
-	return f.add(Source{Kind: kind, Path: path, Name: filepath.ToSlash(name), Bytes: info.Size()})
+	return f.add(source)
 }
 
 // kindOf is the kind of a file of a folder, or the reason why it is not read.
-func kindOf(path, name string) (kind Kind, reason string, err error) {
+func kindOf(path, name string) (kind Kind, reason string) {
 	match := logName.FindStringSubmatch(name)
 	switch {
 	case match == nil && !documentName.MatchString(name):
-		return "", "its name is that of no file that is read", nil
+		return "", "its name is that of no file that is read"
 	case match == nil:
 		head, err := headOf(path)
+		if err != nil { // Run cannot read it either, and says why
+			return cmp.Or(byEnding(name), JSON), ""
+		}
 		if kind = begins(head); kind == "" {
 			reason = "it begins neither as fio's JSON output nor as Iometer's results"
 		}
-		return kind, reason, err
+		return kind, reason
 	}
 	switch match[2] {
 	case "lat", "clat":
-		return Log, "", nil
+		return Log, ""
 	case "lat_hist", "clat_hist", "hist":
-		return Histograms, "", nil
+		return Histograms, ""
 	case "slat", "slat_hist":
-		return "", "it has latencies of submission only", nil
+		return "", "it has latencies of submission only"
 	}
-	return "", "it has no response times", nil
+	return "", "it has no response times"
 }
 
 // preferBest skips the logs of a job that have the same I/Os as a better log.

@@ -45,6 +45,9 @@ func Read(folder string) (Campaign, error) {
 		return c, err
 	}
 	c.Summary.State = c.State.Text()
+	if summary.IsIngested(c.Manifest.TestbedKind) { // it has nothing to compare
+		return c, nil
+	}
 	c.Answers, err = answers.Of(c.Manifest.Campaign, c.Manifest.TestbedKind, answers.Rows{Trials: c.Tables.Trials, Phases: c.Tables.Phases, Traffic: c.Tables.Traffic})
 	if err != nil {
 		return c, fmt.Errorf("answer the campaign's questions: %w", err)

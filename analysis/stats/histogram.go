@@ -15,9 +15,9 @@ import (
 // below 1,024 ns each nanosecond has its own. Percentiles of several phases, trials or
 // files come from their joined histograms, never from their percentiles.
 type Histogram struct {
-	buckets   []int64 // number of response times by bucket, as far as needed
+	buckets   []int64   // number of response times by bucket, as far as needed
+	sum       [2]uint64 // of the response times in ns: the upper 64 bits, and the lower ones
 	Count     int64
-	SumNs     uint64
 	LongestNs int64
 }
 
@@ -43,8 +43,16 @@ func (h *Histogram) Add(ns int64) {
 	ns = max(ns, 0)
 	*h.at(bucket(ns))++
 	h.Count++
-	h.SumNs += uint64(ns)
+	h.addSum(0, uint64(ns))
 	h.LongestNs = max(h.LongestNs, ns)
+}
+
+// addSum adds to the sum, given as upper and lower 64 bits: response times are below 2^63 ns, and fewer than
+// 2^63, so that it does not overflow.
+func (h *Histogram) addSum(upper, lower uint64) {
+	var carry uint64
+	h.sum[1], carry = bits.Add64(h.sum[1], lower, 0)
+	h.sum[0] += upper + carry
 }
 
 // at is the count of a bucket.
@@ -63,13 +71,13 @@ func (h *Histogram) addMiddle(logged, count int64) {
 	middle := from + (to-1-from)/2
 	*h.at(bucket(middle)) += count
 	h.Count += count
-	h.SumNs += uint64(middle) * uint64(count) //nolint:gosec // neither is negative
+	h.addSum(bits.Mul64(uint64(middle), uint64(count))) //nolint:gosec // neither is negative
 }
 
 var lastLogged = iolog.Bucket(math.MaxInt64)
 
 // AddCounts counts response times in the form of table histograms, "bucket:I/Os bucket:I/Os
-// ..."; longestNs is the longest of them.
+// ..."; longestNs is the longest of them. After an error some of them are counted.
 func (h *Histogram) AddCounts(counts string, longestNs int64) error {
 	for entry := range strings.FieldsSeq(counts) {
 		left, right, _ := strings.Cut(entry, ":")
@@ -77,6 +85,9 @@ func (h *Histogram) AddCounts(counts string, longestNs int64) error {
 		count, errCount := strconv.ParseInt(right, 10, 64)
 		if err != nil || errCount != nil || logged < 0 || logged > lastLogged || count < 0 {
 			return fmt.Errorf("%q is no bucket and its I/Os", entry)
+		}
+		if count > math.MaxInt64-h.Count {
+			return fmt.Errorf("with %q there are more I/Os than can be counted", entry)
 		}
 		h.addMiddle(logged, count)
 	}
@@ -107,7 +118,7 @@ func (h *Histogram) Steps(yield func(toNs, longer int64) bool) {
 	}
 }
 
-// Join adds the response times of another histogram.
+// Join adds the response times of another histogram. Together they must be fewer than 2^63.
 func (h *Histogram) Join(other Histogram) {
 	if last := len(other.buckets) - 1; last >= 0 {
 		h.at(last)
@@ -116,19 +127,24 @@ func (h *Histogram) Join(other Histogram) {
 		h.buckets[bucket] += count
 	}
 	h.Count += other.Count
-	h.SumNs += other.SumNs
+	h.addSum(other.sum[0], other.sum[1])
 	h.LongestNs = max(h.LongestNs, other.LongestNs)
 }
 
 // Mean is the exact mean. Mean and Percentile need at least one response time.
-func (h *Histogram) Mean() float64 { return float64(h.SumNs) / float64(h.Count) }
+func (h *Histogram) Mean() float64 {
+	return (math.Ldexp(float64(h.sum[0]), 64) + float64(h.sum[1])) / float64(h.Count)
+}
 
 // Percentile is a percentile of the response times by nearest rank, within 0.1 %; 990 is
 // the 99th percentile. It is the middle of the bucket of the smallest response time that at
 // least perMille thousandths of all do not exceed. For response times from AddCounts it is
 // within 0.4 %. At the last rank it is exactly the maximum.
 func (h *Histogram) Percentile(perMille int64) int64 {
-	rank := max((h.Count*perMille+999)/1000, 1)
+	upper, lower := bits.Mul64(uint64(h.Count), uint64(perMille)) //nolint:gosec // neither is negative
+	lower, carry := bits.Add64(lower, 999, 0)
+	thousandth, _ := bits.Div64(upper+carry, lower, 1000)
+	rank := max(int64(thousandth), 1) //nolint:gosec // it is at most the count
 	if rank >= h.Count {
 		return h.LongestNs
 	}

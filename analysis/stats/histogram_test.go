@@ -63,6 +63,28 @@ func TestHistogramOfCounts(t *testing.T) {
 	assert.Equal(t, []int64{exact.Count, exact.LongestNs}, []int64{counted.Count, counted.LongestNs})
 }
 
+// TestHistogramOfMany: sums beyond 64 bits and ranks of very many response times are right, and more than can be counted
+// are refused.
+func TestHistogramOfMany(t *testing.T) {
+	var h, twice stats.Histogram
+	for range 5 {
+		h.Add(math.MaxInt64)
+	}
+	h.Add(0)
+	assert.InEpsilon(t, 5.0/6*math.MaxInt64, h.Mean(), 1e-9)
+	twice.Join(h)
+	twice.Join(h)
+	assert.InEpsilon(t, h.Mean(), twice.Mean(), 1e-9)
+
+	var many stats.Histogram
+	most := iolog.Bucket(1 << 40)
+	require.NoError(t, many.AddCounts(fmt.Sprintf("5:%d %d:%d", int64(1)<<61, most, int64(1)<<61), 1<<40))
+	assert.InEpsilon(t, 1<<39, many.Mean(), 0.01)
+	assert.Equal(t, int64(5), many.Percentile(500))
+	assert.InEpsilon(t, 1<<40, many.Percentile(990), 0.01)
+	assert.ErrorContains(t, many.AddCounts(fmt.Sprintf("5:%d", int64(1)<<62), 1), "more I/Os than can be counted")
+}
+
 // TestHistogramCounts: what table histograms has is counted as if it had come one by one.
 func TestHistogramCounts(t *testing.T) {
 	var h stats.Histogram

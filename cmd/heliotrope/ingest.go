@@ -80,7 +80,7 @@ func ingestPaths(cmd *cobra.Command, options ingest.Options, paths []string, asJ
 	options.Read = read
 	result, err := ingest.Run(cmd.Context(), options, sources)
 	done()
-	if err != nil {
+	if err != nil && len(result.Ingested)+len(result.Failed) == 0 {
 		return err
 	}
 	result.Skipped = skipped
@@ -92,6 +92,8 @@ func ingestPaths(cmd *cobra.Command, options ingest.Options, paths []string, asJ
 		printIngested(cmd.OutOrStdout(), result)
 	}
 	switch {
+	case err != nil:
+		return err
 	case len(result.Failed) > 0:
 		return fmt.Errorf("%d of %d files could not be ingested", len(result.Failed), len(sources))
 	case len(sources) == 0:

@@ -35,7 +35,7 @@ func TestIngest(t *testing.T) {
 
 	for _, args := range [][]string{
 		{"ingest"}, {"ingest", filepath.Join(folder, "none")}, {"ingest", t.TempDir(), "--data", data},
-		{"ingest", folder, "--began", "yesterday"}, {"ingest", folder, "--name", "../x"},
+		{"ingest", folder, "--began", "yesterday"}, {"ingest", folder, "--data", data, "--began", "1969-12-31T00:00:00Z"}, {"ingest", folder, "--name", "../x"},
 	} {
 		code, out, _ := run(t, args...)
 		assert.Equal(t, exitBadInput, code, "%q: %s", args, out)

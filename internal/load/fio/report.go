@@ -27,13 +27,15 @@ type Job struct {
 	Name      string
 	Error     int   // the errno with which it ended, or 0
 	StartedMs int64 // ms since 1970; 0: not reported, as before fio 3.36 or so
-	// A direction without I/Os is nil. Mixed has reads and writes together, when
-	// unified_rw_reporting is set.
+	// A direction without I/Os is nil. Mixed has reads and writes together, with unified_rw_reporting=1. It is nil where
+	// fio reports reads and writes separately, also with unified_rw_reporting=both, where it would
+	// have the same I/Os again.
 	Read, Write, Mixed *Direction
 	Trims              int64
 }
 
-// Direction describes the I/Os of a job in one direction.
+// Direction describes the I/Os of a job in one direction: at most 2^53 of them, and 2^60 bytes, so that their
+// sums do not overflow.
 type Direction struct {
 	IOs, Bytes, RuntimeMs int64
 	Latency               *Latency // nil: fio did not measure any (gtod_reduce, disable_lat and disable_clat)
@@ -46,7 +48,7 @@ type Latency struct {
 	Mean        float64
 	MaxNs       int64
 	Percentiles []Percentile
-	Bins        []Bin // ascending; nil when the format is not json+
+	Bins        []Bin // ascending, at most Buckets; nil when the format is not json+
 }
 
 // Percentile is one percentile as fio reports it: within 0.8 %, except those beyond its last
@@ -70,8 +72,8 @@ func (l *Latency) Percentile(percent float64) (ns int64, known bool) {
 }
 
 // ReadReport reads the first JSON document in a text of at most most bytes: fio prints its other
-// messages before and after the document. A *strict.Error lists all problems; name is the file's
-// name in them.
+// messages before and after the document. Jobs are decoded one by one. A *strict.Error lists the first hundred
+// problems; name is the file's name in them.
 func ReadReport(name string, r io.Reader, most int64) (Report, error) {
 	d := reportReader{name: name}
 	text, err := io.ReadAll(io.LimitReader(r, most+1))
@@ -141,59 +143,163 @@ func (d *reportReader) wrong(at int, what string, err error) {
 	}
 }
 
+// mostJobs is how many jobs fio can run at once (REAL_MAX_JOBS in fio.h).
+const mostJobs = 4096
+
 func (d *reportReader) read() {
 	start := DocumentAt(d.text)
 	if start < 0 {
 		d.problem(0, "has no JSON document: want the output of fio --output-format=json or json+")
 		return
 	}
-	var document json.RawMessage
-	in := json.NewDecoder(bytes.NewReader(d.text[start:]))
-	if err := in.Decode(&document); err != nil {
+	var top topReader
+	if err := top.read(d, start); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) { // a Decoder counts its offset from elsewhere
+			err = cmp.Or(json.Unmarshal(d.text[start:], &json.RawMessage{}), err)
+		}
 		d.wrong(start, "", err)
 		return
 	}
-	start += int(in.InputOffset()) - len(document)
-	var top struct {
-		Version     *string           `json:"fio version"`
-		TimestampMs int64             `json:"timestamp_ms"`
-		Jobs        []json.RawMessage `json:"jobs"`
-		Clients     json.RawMessage   `json:"client_stats"`
-	}
-	switch err := json.Unmarshal(document, &top); {
-	case err != nil:
-		d.wrong(start, "", err)
-		return
-	case top.Version == nil:
+	switch {
+	case top.version == nil:
+		d.problems = nil // of jobs that are another tool's
 		d.problem(start, "has no \"fio version\": it is no output of fio's")
-		return
-	case len(top.Clients) > 0:
+	case top.clients:
 		d.problem(start, "is of fio's client and server, which is not read: run fio without --client")
-		return
-	case len(top.Jobs) == 0:
+	case top.jobs == 0:
 		d.problem(start, "has no job")
-		return
-	case top.TimestampMs < 0 || top.TimestampMs > latestReportMs:
-		d.problem(start, "timestamp_ms %d is no time", top.TimestampMs)
-	}
-	d.report.Version, d.report.EndedMs = *top.Version, top.TimestampMs
-	at := start
-	for i, raw := range top.Jobs {
-		at += max(bytes.Index(d.text[at:], raw), 0)
-		d.job(at, fmt.Sprintf("jobs[%d].", i), raw)
-		at += len(raw)
+	case d.report.EndedMs < 0 || d.report.EndedMs > latestReportMs:
+		d.problem(start, "timestamp_ms %d is no time", d.report.EndedMs)
+	default:
+		d.report.Version = *top.version
 	}
 }
 
-// latestReportMs is later than any time that fio reports: it is in the year 2116.
-const latestReportMs = int64(1) << 62 / nsPerMs
+// topReader reads the outermost object.
+type topReader struct {
+	*json.Decoder
+	d       *reportReader
+	start   int // byte of the text where the object begins
+	version *string
+	clients bool
+	jobs    int
+}
+
+// read reads the object. The error is one of the syntax, after which nothing more can be read.
+func (r *topReader) read(d *reportReader, start int) error {
+	r.d, r.start, r.Decoder = d, start, json.NewDecoder(bytes.NewReader(d.text[start:]))
+	if _, err := r.Token(); err != nil { // {
+		return err
+	}
+	for r.More() {
+		name, err := r.Token()
+		if err != nil {
+			return err
+		}
+		switch name {
+		case "fio version":
+			err = r.value("fio version", &r.version)
+		case "timestamp_ms":
+			err = r.value("timestamp_ms", &d.report.EndedMs)
+		case "jobs":
+			err = r.eachJob()
+		default:
+			r.clients = r.clients || name == "client_stats"
+			err = r.Decode(&json.RawMessage{})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := r.Token() // }
+	return err
+}
+
+// value reads a value. One of another type is a problem, and no error.
+func (r *topReader) value(name string, into any) error {
+	err := r.Decode(into)
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		r.d.problem(r.start+int(r.InputOffset()), "%s is a %.60s, and no %v in range", name, kind.Value, kind.Type)
+		return nil
+	}
+	return err
+}
+
+func (r *topReader) eachJob() error {
+	if begin, err := r.Token(); err != nil || begin != json.Delim('[') {
+		return cmp.Or(err, errors.New("jobs is no list"))
+	}
+	var raw json.RawMessage // its memory is used again
+	for ; r.More(); r.jobs++ {
+		if r.jobs == mostJobs {
+			return fmt.Errorf("has more than %d jobs: fio cannot run so many at once", mostJobs)
+		}
+		if err := r.Decode(&raw); err != nil {
+			return err
+		}
+		r.d.job(r.start+int(r.InputOffset())-len(raw), fmt.Sprintf("jobs[%d].", r.jobs), raw)
+	}
+	_, err := r.Token() // ]
+	return err
+}
+
+const (
+	// latestReportMs is later than any time that fio reports: it is in the year 2116.
+	latestReportMs = int64(1) << 62 / nsPerMs
+	// mostIOs and mostBytesOf are limits of a Direction.
+	mostIOs     = int64(1) << 53
+	mostBytesOf = int64(1) << 60
+)
 
 type jsonLatency struct {
-	IOs         int64            `json:"N"`
-	Mean        float64          `json:"mean"`
-	Max         int64            `json:"max"`
-	Percentiles map[string]int64 `json:"percentile"`
-	Bins        map[string]int64 `json:"bins"`
+	IOs         int64   `json:"N"`
+	Mean        float64 `json:"mean"`
+	Max         int64   `json:"max"`
+	Percentiles numbers `json:"percentile"`
+	Bins        numbers `json:"bins"`
+}
+
+// numbers are an object's names and numbers, in the order of the text. A map's order, which is random, would
+// report other problems each time.
+type numbers struct {
+	all     []number
+	problem string // why the rest could not be read; "" when all of it was
+}
+
+type number struct {
+	name  string
+	value int64
+}
+
+// UnmarshalJSON implements json.Unmarshaler. It never fails.
+func (n *numbers) UnmarshalJSON(text []byte) error {
+	*n = numbers{}
+	in := json.NewDecoder(bytes.NewReader(text))
+	in.UseNumber()
+	if begin, err := in.Token(); err != nil || begin != json.Delim('{') {
+		if begin != nil { // null
+			n.problem = "is no object"
+		}
+		return nil
+	}
+	for in.More() {
+		name, _ := in.Token() // package json has checked the syntax
+		value, _ := in.Token()
+		text, _ := value.(json.Number)
+		ns, err := strconv.ParseInt(text.String(), 10, 64)
+		if err != nil {
+			n.problem = fmt.Sprintf("%.30q: %.30q is no integer in range", name, fmt.Sprint(value))
+			return nil
+		}
+		if len(n.all) == Buckets {
+			n.problem = fmt.Sprintf("has more than %d numbers, as fio never writes", Buckets)
+			return nil
+		}
+		n.all = append(n.all, number{fmt.Sprint(name), ns})
+	}
+	return nil
 }
 
 type jsonDirection struct {
@@ -231,7 +337,9 @@ func (d *reportReader) job(at int, path string, raw json.RawMessage) {
 	}
 	result.Read = d.direction(at, path+"read.", job.Read)
 	result.Write = d.direction(at, path+"write.", job.Write)
-	result.Mixed = d.direction(at, path+"mixed.", job.Mixed)
+	if job.Read == nil && job.Write == nil {
+		result.Mixed = d.direction(at, path+"mixed.", job.Mixed)
+	}
 	d.report.Jobs = append(d.report.Jobs, result)
 }
 
@@ -240,9 +348,12 @@ func (d *reportReader) direction(at int, path string, from *jsonDirection) *Dire
 	if from == nil {
 		return nil
 	}
-	for name, value := range map[string]int64{"total_ios": from.IOs, "io_bytes": from.Bytes, "runtime": from.Runtime} {
-		if value < 0 || name == "runtime" && value > latestReportMs {
-			d.problem(at, "%s%s is %d", path, name, value)
+	for _, one := range []struct {
+		name        string
+		value, most int64
+	}{{"total_ios", from.IOs, mostIOs}, {"io_bytes", from.Bytes, mostBytesOf}, {"runtime", from.Runtime, latestReportMs}} {
+		if one.value < 0 || one.value > one.most {
+			d.problem(at, "%s%s is %d, which is not in range", path, one.name, one.value)
 		}
 	}
 	if from.IOs == 0 {
@@ -269,29 +380,35 @@ func (d *reportReader) latency(at int, path string, from *jsonLatency) *Latency 
 		return nil
 	}
 	to := &Latency{IOs: from.IOs, Mean: from.Mean, MaxNs: from.Max}
-	if from.IOs < 0 || from.Max < 0 || !(from.Mean >= 0 && from.Mean < math.MaxInt64) {
+	if from.IOs < 0 || from.IOs > mostIOs || from.Max < 0 || !(from.Mean >= 0 && from.Mean < math.MaxInt64) {
 		d.problem(at, "%sN %d, max %d, mean %g: one of them is not in range", path, from.IOs, from.Max, from.Mean)
 	}
-	for name, ns := range from.Percentiles {
-		percent, err := strconv.ParseFloat(name, 64)
-		if err != nil || !(percent >= 0 && percent <= 100) || ns < 0 {
-			d.problem(at, "%spercentile %.20q: %d is no percentile", path, name, ns)
+	if problem := from.Percentiles.problem; problem != "" {
+		d.problem(at, "%spercentile %s", path, problem)
+	}
+	if problem := from.Bins.problem; problem != "" {
+		d.problem(at, "%sbins %s", path, problem)
+	}
+	for _, one := range from.Percentiles.all {
+		percent, err := strconv.ParseFloat(one.name, 64)
+		if err != nil || !(percent >= 0 && percent <= 100) || one.value < 0 {
+			d.problem(at, "%spercentile %.20q: %d is no percentile", path, one.name, one.value)
 			continue
 		}
-		to.Percentiles = append(to.Percentiles, Percentile{percent, ns})
+		to.Percentiles = append(to.Percentiles, Percentile{percent, one.value})
 	}
-	sum := int64(0)
-	for name, ios := range from.Bins {
-		ns, err := strconv.ParseInt(name, 10, 64)
-		if err != nil || ns < 0 || ios < 0 || ios > math.MaxInt64-sum {
-			d.problem(at, "%sbins %.30q: %d is no response time and its I/Os", path, name, ios)
+	left := mostIOs
+	for _, one := range from.Bins.all {
+		ns, err := strconv.ParseInt(one.name, 10, 64)
+		if err != nil || ns < 0 || one.value < 0 || one.value > left {
+			d.problem(at, "%sbins %.30q: %d is no response time and its I/Os", path, one.name, one.value)
 			continue
 		}
-		if sum += ios; ios > 0 {
-			to.Bins = append(to.Bins, Bin{int64(BucketOf(ns)), ios})
+		if left -= one.value; one.value > 0 {
+			to.Bins = append(to.Bins, Bin{int64(BucketOf(ns)), one.value})
 		}
 	}
-	slices.SortFunc(to.Percentiles, func(a, b Percentile) int { return cmp.Compare(a.Percent, b.Percent) })
-	slices.SortFunc(to.Bins, func(a, b Bin) int { return cmp.Compare(a.Bucket, b.Bucket) })
+	slices.SortStableFunc(to.Percentiles, func(a, b Percentile) int { return cmp.Compare(a.Percent, b.Percent) })
+	slices.SortStableFunc(to.Bins, func(a, b Bin) int { return cmp.Compare(a.Bucket, b.Bucket) })
 	return to
 }

@@ -3,6 +3,7 @@ package fio
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -25,6 +26,10 @@ import (
 // and for fio-3.33-percentiles.json, instead of the last two lines,
 //
 //	    --output-format=json --lat_percentiles=1 --clat_percentiles=0
+//
+// and for fio-3.33-both.json --name=both and, instead of the last two lines,
+//
+//	    --output-format=json+ --unified_rw_reporting=both
 
 const mostBytes = 1 << 20
 
@@ -100,6 +105,31 @@ func TestReportNoise(t *testing.T) {
 	assert.Equal(t, Job{Name: "a", Error: 5, Write: &Direction{IOs: 1, RuntimeMs: 1}}, report.Jobs[1])
 }
 
+// TestReportOfBoth: with unified_rw_reporting=both fio reports reads, writes, and all of them again as mixed.
+func TestReportOfBoth(t *testing.T) {
+	text := captured(t, "fio-3.33-both.json")
+	require.Contains(t, text, `"mixed"`)
+	job := readReport(t, text).Jobs[0]
+	require.NotNil(t, job.Read)
+	require.NotNil(t, job.Write)
+	assert.Nil(t, job.Mixed)
+}
+
+// TestManyProblems: the first hundred in the order of the text are reported, the same ones each time.
+func TestManyProblems(t *testing.T) {
+	var bins []string
+	for i := range 150 {
+		bins = append(bins, fmt.Sprintf(`"%03d": -1`, i))
+	}
+	_, err := ReadReport("x.json", strings.NewReader(`{"fio version": "x", "jobs": [{"read": {"total_ios": 1, "clat_ns": {"N": 1, "bins": {`+strings.Join(bins, ",")+`}}}}]}`), mostBytes)
+	var problems *strict.Error
+	require.ErrorAs(t, err, &problems)
+	require.Len(t, problems.Problems, 100)
+	for i, problem := range problems.Problems {
+		assert.Contains(t, problem.Message, fmt.Sprintf(`bins "%03d"`, i))
+	}
+}
+
 // TestBadReports: all problems are reported at once, each with its line.
 func TestBadReports(t *testing.T) {
 	job := func(read string) string {
@@ -121,6 +151,16 @@ func TestBadReports(t *testing.T) {
 		"fio 2":           {job(`{"total_ios": 1, "clat": {"min": 1}}`), []string{"x.json:3:1: jobs[0].read.clat is in µs, as fio 2 wrote it"}},
 		"negative":        {job(`{"total_ios": 1, "io_bytes": -1, "runtime": -2, "clat_ns": {"N": 1, "max": -5}}`), []string{"x.json:3:1: jobs[0].read.clat_ns.N 1, max -5", "read.io_bytes is -1", "read.runtime is -2"}},
 		"overflow":        {job(`{"total_ios": 18446744073709551615}`), []string{"x.json:3:1: jobs[0].read.total_ios is a number 18446744073709551615, and no int64 in range"}},
+		"too many I/Os":   {job(`{"total_ios": 9007199254740993, "clat_ns": {"N": 9007199254740993, "bins": {"5": 9007199254740993}}}`), []string{"read.total_ios is 9007199254740993", "N 9007199254740993", `bins "5": 9007199254740993`}},
+		"too many bytes":  {job(`{"total_ios": 1, "io_bytes": 1152921504606846977}`), []string{"read.io_bytes is 1152921504606846977"}},
+		"too many bins":   {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": {` + strings.Repeat(`"5": 0,`, Buckets) + `"5": 0}}}`), []string{"read.clat_ns.bins has more than 1856 numbers"}},
+		"a bin of text":   {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": {"5": "x"}}}`), []string{`read.clat_ns.bins "5": "x" is no integer`}},
+		"bins in bins":    {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": {"5": {"6": 1}}}}`), []string{`read.clat_ns.bins "5": "{" is no integer`}},
+		"a list of bins":  {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": [1]}}`), []string{`read.clat_ns.bins is no object`}},
+		"too many jobs":   {`{"fio version": "x", "jobs": [` + strings.Repeat(`{"read": {}},`, mostJobs) + `{}]}`, []string{"has more than 4096 jobs"}},
+		"jobs of text":    {`{"fio version": "x", "jobs": "none"}`, []string{"jobs is no list"}},
+		"a version 3":     {`{"fio version": 3, "jobs": [{"read": {}}]}`, []string{"fio version is a number, and no string in range"}},
+		"syntax in a job": {job("{\"total_ios\": 1,\n\n\"runtime\": ?}"), []string{"x.json:5:1: is no JSON"}},
 		"kind":            {job(`{"total_ios": "many"}`), []string{"jobs[0].read.total_ios is a string"}},
 		"no such bin":     {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": {"x": 1, "5": -1}}}`), []string{`bins "5": -1 is no`, `bins "x": 1 is no`}},
 		"no percentile":   {job(`{"total_ios": 1, "clat_ns": {"N": 1, "percentile": {"101": 1}}}`), []string{`percentile "101"`}},
@@ -142,7 +182,9 @@ func TestBadReports(t *testing.T) {
 // FuzzReport: a report that can be read has no negative number and sorted bins, and nothing
 // panics.
 func FuzzReport(f *testing.F) {
-	f.Add([]byte(captured(f, "fio-3.33-percentiles.json")))
+	// Short ones: a long one takes the fuzzer minutes to shorten.
+	f.Add([]byte(`{"fio version": "fio-3.33", "timestamp_ms": 7, "jobs": [{"jobname": "a", "error": 0, "job_start": 5, "read": {"total_ios": 1, "io_bytes": 4096, "runtime": 9,
+"clat_ns": {"N": 1, "mean": 5.5, "max": 6, "percentile": {"50.000000": 5}}}}]}`))
 	f.Add([]byte(`{"fio version": "x", "jobs": [{"mixed": {"total_ios": 2, "clat_ns": {"N": 2, "bins": {"17179869183": 1, "128": 1}}}}]}`))
 	f.Add([]byte("note\n{\"fio version\": \"x\", \"jobs\": [{\"read\": {\"total_ios\": 1e3}}]}"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"heliotrope/internal/load/icf"
 	"heliotrope/internal/load/spec"
@@ -18,23 +19,27 @@ import (
 
 // Limits of a file.
 const (
-	maxBytes     = 64 << 20
+	maxBytes     = 16 << 20
 	maxLineBytes = 16 << 10
-	maxProblems  = 1000 // more come from one mistake
+	maxProblems  = 1000    // more come from one mistake
+	maxValues    = 2 << 20 // more than maxBytes of rows have that Iometer wrote
+	rowValues    = 8       // a row needs memory for at least so many
 )
 
 // reader reads the lines of a file once, from first to last.
 type reader struct {
 	name     string
-	lines    []string
-	next     int
+	rest     string // the lines that were not read yet
+	ended    bool   // all of them were
+	number   int    // of the line that was read last
+	values   int    // in all rows
 	problems []strict.Problem
 	tests    []Test
 	test     Test     // the test that is being read
 	columns  []string // of its results, by the newest names; nil outside results
 }
 
-// Read reads all tests of a file of at most 64 MiB. If anything is wrong, a *strict.Error lists
+// Read reads all tests of a file of at most 16 MiB, which must be text in UTF-8. If anything is wrong, a *strict.Error lists
 // all problems; name is the file's name in them.
 func Read(name string, r io.Reader) ([]Test, error) {
 	f := &reader{name: name}
@@ -46,7 +51,7 @@ func Read(name string, r io.Reader) ([]Test, error) {
 		f.report(1, "is larger than %d bytes", maxBytes)
 	default:
 		text = bytes.TrimPrefix(text, []byte("\uFEFF"))
-		f.lines = strings.Split(strings.NewReplacer("\r\n", "\n", "\r", " ").Replace(string(text)), "\n")
+		f.rest = strings.NewReplacer("\r\n", "\n", "\r", " ").Replace(string(text))
 		f.read()
 	}
 	if len(f.problems) > 0 {
@@ -63,16 +68,22 @@ func (f *reader) report(line int, format string, values ...any) {
 
 // take returns the next line and its number, and moves past it.
 func (f *reader) take() (line string, number int, ok bool) {
-	if f.next >= len(f.lines) {
-		return "", f.next, false
+	if f.ended {
+		return "", f.number, false
 	}
-	line = strings.TrimSpace(f.lines[f.next])
-	f.next++
-	if len(line) > maxLineBytes {
-		f.report(f.next, "is longer than %d bytes", maxLineBytes)
+	line, rest, more := strings.Cut(f.rest, "\n")
+	f.rest, f.ended = rest, !more
+	f.number++
+	line = strings.TrimSpace(line)
+	switch {
+	case len(line) > maxLineBytes:
+		f.report(f.number, "is longer than %d bytes", maxLineBytes)
 		line = ""
+	case !utf8.ValidString(line):
+		f.report(f.number, "is not UTF-8: convert the file, as with iconv -f WINDOWS-1252 -t UTF-8, from the code page of the Windows that wrote it")
+		line = strings.ToValidUTF8(line, "\uFFFD")
 	}
-	return line, f.next, true
+	return line, f.number, true
 }
 
 // value returns the line after a heading, and its number.
@@ -161,7 +172,7 @@ func (f *reader) time() time.Time {
 // specs reads the specifications of the following tests.
 func (f *reader) specs() {
 	f.test.Specs = nil
-	began := f.next
+	began := f.number
 	for {
 		line, at, ok := f.take()
 		switch {
@@ -220,7 +231,7 @@ func (f *reader) row(line string, at int) {
 		f.report(at, "has %d fields and the header %d: decimal commas? Save it with decimal points", len(fields), len(f.columns))
 		return
 	}
-	if f.next == len(f.lines) {
+	if f.ended {
 		f.report(at, "the last line has no end: is the file cut?")
 	}
 	row := Row{Values: map[string]float64{}}
@@ -244,6 +255,10 @@ func (f *reader) row(line string, at int) {
 			}
 			row.Values[name] = n
 		}
+	}
+	if f.values += max(len(row.Values), rowValues); f.values > maxValues {
+		f.report(at, "has more than %d numbers with the rows above it: Iometer writes fewer in %d bytes", maxValues, maxBytes)
+		f.ended = true
 	}
 	if !rowType.MatchString(row.Type) {
 		f.report(at, "%.30q is no type of a row: want such as ALL, MANAGER, WORKER, DISK", row.Type)

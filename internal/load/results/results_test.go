@@ -140,7 +140,9 @@ func TestRefused(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"empty":          {"", "x.csv:1:1: has no results of Iometer"},
 		"another file":   {"a,b,c\n1,2,3\n", "x.csv:1:1: is nothing that Iometer writes: \"a,b,c\"\nx.csv:2:1: is nothing"},
-		"too large":      {strings.Repeat("\n", maxBytes+1), "x.csv:1:1: is larger than 67108864 bytes"},
+		"too large":      {strings.Repeat("\n", maxBytes+1), "x.csv:1:1: is larger than 16777216 bytes"},
+		"not UTF-8":      {replace("'Version", "'Version\xe4"), "x.csv:3:1: is not UTF-8: convert the file"},
+		"too many":       {text[:strings.LastIndex(text, "'Time Stamp")] + strings.Repeat("ALL,,,1\n", maxValues/rowValues+1), "has more than 2097152 numbers"},
 		"long line":      {replace("'Version", strings.Repeat("x", maxLineBytes+1)), "x.csv:3:1: is longer than 16384 bytes"},
 		"decimal commas": {strings.ReplaceAll(text, "812.500000", "812,5"), "x.csv:15:1: has 58 fields and the header 56: decimal commas? Save it with decimal points"},
 		"no number":      {replace("812.500000", "many"), `x.csv:15:1: IOps "many" is no number`},
