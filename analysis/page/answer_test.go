@@ -58,4 +58,5 @@ func TestAnswered(t *testing.T) {
 	html := string(made(t, folder(t), page.Options{}).HTML())
 	assert.Contains(t, html, "Medians over migrations, with intervals")
 	assert.Contains(t, html, "Published claims, stated before the data were seen")
+	assert.Contains(t, html, "Trials: 3 valid, by 4 attempts.", "one was tried again")
 }
