@@ -246,9 +246,10 @@ type Point struct {
 	Ratio Number  `json:"ratio"` // A/B
 }
 
-// Trend is a metric's trend over the sentinel's trials. They repeat the same trial, so a
-// slope comes from the testbed.
+// Trend is a metric's trend over the sentinel's trials of one lane. They repeat the same
+// trial on the same testbed, so a slope comes from the testbed.
 type Trend struct {
+	Lane   string  `json:"lane"`
 	Metric string  `json:"metric"`
 	N      int     `json:"n"`
 	Hours  float64 `json:"hours"` // from the first trial to the last
@@ -259,7 +260,7 @@ type Trend struct {
 	Low            Number  `json:"low"`
 	High           Number  `json:"high"`
 	P              Number  `json:"p"`          // test by Mann and Kendall, two-sided
-	AdjustedP      Number  `json:"adjusted_p"` // Holm's, over the watched metrics
+	AdjustedP      Number  `json:"adjusted_p"` // Holm's, over the watched metrics of all lanes
 	Verdict        Verdict `json:"verdict"`    // Greater: the metric grows
 }
 

@@ -12,6 +12,7 @@ import (
 	"heliotrope/analysis/answers/answerstest"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
+	"heliotrope/analysis/stats"
 	"heliotrope/internal/campaign"
 	"heliotrope/internal/trial"
 )
@@ -28,6 +29,15 @@ func usual(t *testing.T, change func(*answerstest.Options)) answers.Answers {
 	options := answerstest.Usual()
 	change(&options)
 	return of(t, options.Kind, answerstest.Rows(options))
+}
+
+// fewResamples makes a test faster that asserts nothing of a bootstrap of random resamples:
+// no verdict depends on one.
+func fewResamples(t *testing.T) {
+	t.Helper()
+	before := stats.Default
+	t.Cleanup(func() { stats.Default = before })
+	stats.Default.Resamples = 40
 }
 
 func cell(t *testing.T, of answers.Answers, id, direction string) answers.Cell {
@@ -235,6 +245,7 @@ func TestCrossovers(t *testing.T) {
 }
 
 func TestSentinel(t *testing.T) {
+	fewResamples(t)
 	trend := func(slope float64) answers.Trend {
 		got := usual(t, func(o *answerstest.Options) { o.Sentinel, o.SentinelSlope, o.Blocks, o.Sigma = 20, slope, 2, 0.02 })
 		require.Len(t, got.Sentinel, 4)
@@ -248,6 +259,27 @@ func TestSentinel(t *testing.T) {
 	assert.InDelta(t, 19*240.0/3600, falling.Hours, 1e-9)
 	assert.Less(t, falling.High, answers.Number(0))
 	assert.Less(t, falling.Low, falling.PercentPerHour)
+	// A slower lane that joins late is no trend, and each lane has its own.
+	options := answerstest.Usual()
+	options.Sentinel, options.Blocks, options.Sigma = 20, 2, 0.02
+	rows, seen := answerstest.Rows(options), 0
+	for i := range rows.Trials {
+		row := &rows.Trials[i]
+		if !row.Sentinel {
+			continue
+		}
+		if row.Lane = "lane-1"; seen >= 12 {
+			row.Lane, row.BlackoutMs = "lane-2", new(*row.BlackoutMs*3)
+		}
+		seen++
+	}
+	lanes := of(t, "emulated", rows).Sentinel
+	require.Len(t, lanes, 8)
+	for i, of := range lanes {
+		assert.Equal(t, answers.Undecided, of.Verdict, "%+v", of)
+		assert.Equal(t, []string{"lane-1", "lane-2"}[i/4], of.Lane)
+		assert.Equal(t, []int{12, 8}[i/4], of.N)
+	}
 	assert.Empty(t, usual(t, func(o *answerstest.Options) { o.Blocks = 1 }).Sentinel)
 }
 

@@ -259,7 +259,7 @@ func crossoverTable(a answers.Answers, title string, wanted func(metric string) 
 }
 
 func trendTable(a answers.Answers) summary.Table {
-	t := summary.Table{Title: "Sentinel: does the testbed drift?", Header: []string{"metric", "unit", "trials", "hours", "median", "% an hour", "from", "to", "p", "it"}}
+	t := summary.Table{Title: "Sentinel: does the testbed drift?", Header: []string{"metric", "lane", "unit", "trials", "hours", "median", "% an hour", "from", "to", "p adjusted", "it"}}
 	for _, trend := range a.Sentinel {
 		it := "shows no trend"
 		switch trend.Verdict {
@@ -268,8 +268,8 @@ func trendTable(a answers.Answers) summary.Table {
 		case answers.Less:
 			it = "falls"
 		}
-		t.Rows = append(t.Rows, []string{trend.Metric, aboutOf(a, trend.Metric).Unit, strconv.Itoa(trend.N), summary.Number(trend.Hours), trend.Median.String(),
-			trend.PercentPerHour.String(), trend.Low.String(), trend.High.String(), probability(trend.P), it})
+		t.Rows = append(t.Rows, []string{trend.Metric, cmp.Or(trend.Lane, "–"), aboutOf(a, trend.Metric).Unit, strconv.Itoa(trend.N), summary.Number(trend.Hours), trend.Median.String(),
+			trend.PercentPerHour.String(), trend.Low.String(), trend.High.String(), probability(trend.AdjustedP), it})
 	}
 	return t
 }
