@@ -119,17 +119,18 @@ func settle(claims []Claim) {
 	}
 }
 
-// verdictOf applies the rule that claimRule states.
+// verdictOf applies the rules that claimRule states, in the order in which it states them:
+// where several apply, the first decides.
 func verdictOf(against []Rival) ClaimVerdict {
 	less, notLess, tested := 0, 0, 0
 	for _, rival := range against {
 		if rival.Pairs > 0 {
 			tested++
 		}
-		switch {
-		case rival.Verdict == Less:
+		if rival.Verdict == Less {
 			less++
-		case rival.Verdict == Greater, rival.RatioLow >= 1-sameWithin && rival.RatioHigh <= 1+sameWithin:
+		}
+		if rival.Verdict == Greater || rival.RatioLow >= 1-sameWithin && rival.RatioHigh <= 1+sameWithin {
 			notLess++
 		}
 	}
