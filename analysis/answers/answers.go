@@ -202,17 +202,46 @@ type Comparison struct {
 	Difference     Number `json:"difference"`
 	DifferenceLow  Number `json:"difference_low"`
 	DifferenceHigh Number `json:"difference_high"`
-	// P is of the exact two-sided signed-rank test of log(A/B). AdjustedP is Holm's, over
-	// Family comparisons: those of the same factor and metric, with AllRTTs all set or all
-	// not set.
-	P         Number  `json:"p"`
-	AdjustedP Number  `json:"adjusted_p"`
-	Family    int     `json:"family"`
-	Verdict   Verdict `json:"verdict"` // of A against B, by AdjustedP
+	// Tested decides, by Holm over Family comparisons: those of the same factor and metric,
+	// with AllRTTs all set or all not set.
+	Tested
+	Family int `json:"family"`
 	// WantPairs is the smallest number of pairs with which a family of this size can decide
 	// anything, even when A is less in every pair.
 	WantPairs int `json:"want_pairs"`
+	Apart
 }
+
+// Tested is the result of the exact two-sided signed-rank test of log(A/B).
+type Tested struct {
+	P         Number  `json:"p"`
+	AdjustedP Number  `json:"adjusted_p"` // Holm's, over the family of the test
+	Verdict   Verdict `json:"verdict"`    // of A against B, by AdjustedP
+}
+
+// Apart says how far apart in time the two trials of pairs are.
+type Apart struct {
+	// ApartHours is the longest time between the beginnings of the two trials of a pair; 0
+	// without pairs.
+	ApartHours Number `json:"apart_hours"`
+	// FixedOrder counts pairs of two blocks in which A's trial was planned to be always
+	// first, or always last (see fixedUpTo): no lot decided about the sign of these pairs.
+	FixedOrder int `json:"fixed_order"`
+	// AcrossBreaks counts pairs with a break of the campaign between their trials (see
+	// breakLength). Unbroken is the test without these pairs. It decides nothing.
+	AcrossBreaks int    `json:"across_breaks"`
+	Unbroken     Tested `json:"unbroken"`
+}
+
+// CrossoverVerdict says whether two storages change places.
+type CrossoverVerdict string
+
+// Verdicts on crossovers, by the verdicts of the comparisons at each round trip.
+const (
+	Crosses            CrossoverVerdict = "crosses" // decided one way at one round trip, and the other way at another
+	CrossesNowhere     CrossoverVerdict = "none"    // decided the same way at every round trip
+	CrossoverUndecided CrossoverVerdict = "undecided"
+)
 
 // Crossover is the round trip at which two storages change places in a metric.
 type Crossover struct {
@@ -224,31 +253,62 @@ type Crossover struct {
 	FromRTTMs float64       `json:"from_rtt_ms"`
 	ToRTTMs   float64       `json:"to_rtt_ms"`
 	Points    []Point       `json:"points"` // by round trip
+	// Verdict is the answer. What follows it are figures that show no crossover by
+	// themselves: the medians of two equal storages cross, too.
+	Verdict CrossoverVerdict `json:"verdict"`
 	// Crosses says whether the medians cross in the range of round trips, and At where;
 	// when they do so several times, At is the shortest such round trip. At shorter ones,
-	// the storage in Below has less.
-	Crosses bool   `json:"crosses"`
+	// the storage in Below has the smaller median.
+	Crosses bool   `json:"medians_cross"`
 	At      Number `json:"at_rtt_ms"`
 	Low     Number `json:"low_rtt_ms"` // interval of At, over the resamples that cross
 	High    Number `json:"high_rtt_ms"`
 	Below   string `json:"below"` // A's or B's name; without a crossing the one with less everywhere; "" when neither has
-	// None is the share of resamples without a crossing: approximately the probability that
-	// there is none in the range.
-	None Number `json:"none_probability"`
-	// Several is the share of resamples with more than one crossing.
-	Several Number `json:"several_probability"`
+	// None is the share of resamples without a crossing, and Several of those with more than
+	// one. They are no probabilities that there is none, or that there are several.
+	None    Number `json:"none_share"`
+	Several Number `json:"several_share"`
+}
+
+// Turns are the points around the decided changes of places, by round trip: of each change
+// the last decided point before it, and the first after it. There are none unless Verdict is
+// Crosses.
+func (c Crossover) Turns() []Point {
+	var turns []Point
+	var last Point
+	for _, point := range c.Points {
+		switch {
+		case point.Verdict == Undecided:
+			continue
+		case last.Verdict == "" || last.Verdict == point.Verdict:
+		case len(turns) > 0 && turns[len(turns)-1].RTTMs == last.RTTMs:
+			turns = append(turns, point)
+		default:
+			turns = append(turns, last, point)
+		}
+		last = point
+	}
+	return turns
+}
+
+// Least is the storage that has less at a point; "" where that is not decided.
+func (c Crossover) Least(at Point) string {
+	return map[Verdict]string{Less: c.A, Greater: c.B}[at.Verdict]
 }
 
 // Point is the median ratio of two storages at one round trip.
 type Point struct {
-	RTTMs float64 `json:"rtt_ms"`
-	Pairs int     `json:"pairs"`
-	Ratio Number  `json:"ratio"` // A/B
+	RTTMs      float64 `json:"rtt_ms"`
+	Pairs      int     `json:"pairs"`
+	Ratio      Number  `json:"ratio"`       // A/B
+	Verdict    Verdict `json:"verdict"`     // of their Comparison at this round trip
+	FixedOrder int     `json:"fixed_order"` // of that Comparison
 }
 
-// Trend is a metric's trend over the sentinel's trials. They repeat the same trial, so a
-// slope comes from the testbed.
+// Trend is a metric's trend over the sentinel's trials of one lane. They repeat the same
+// trial on the same testbed, so a slope comes from the testbed.
 type Trend struct {
+	Lane   string  `json:"lane"`
 	Metric string  `json:"metric"`
 	N      int     `json:"n"`
 	Hours  float64 `json:"hours"` // from the first trial to the last
@@ -259,7 +319,7 @@ type Trend struct {
 	Low            Number  `json:"low"`
 	High           Number  `json:"high"`
 	P              Number  `json:"p"`          // test by Mann and Kendall, two-sided
-	AdjustedP      Number  `json:"adjusted_p"` // Holm's, over the watched metrics
+	AdjustedP      Number  `json:"adjusted_p"` // Holm's, over the watched metrics of all lanes
 	Verdict        Verdict `json:"verdict"`    // Greater: the metric grows
 }
 
@@ -301,10 +361,8 @@ type Rival struct {
 	Ratio     Number `json:"ratio"` // DRBD/rival
 	RatioLow  Number `json:"ratio_low"`
 	RatioHigh Number `json:"ratio_high"`
-	P         Number `json:"p"`
-	// AdjustedP is Holm's over both claims and both rivals; not known in Claim.Beside.
-	AdjustedP Number `json:"adjusted_p"`
-	// Verdict is decided by AdjustedP; in Claim.Beside it is the side to which the pairs
-	// tend, no matter how certain that is.
-	Verdict Verdict `json:"verdict"`
+	// Tested is by Holm over both claims and both rivals. In Claim.Beside AdjustedP is not
+	// known, and Verdict is the side to which the pairs tend, no matter how certain that is.
+	Tested
+	Apart
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"heliotrope/analysis/group"
-	"heliotrope/analysis/stats"
 )
 
 // What was published, and how it is tested. This was written before any trial of a campaign
@@ -98,45 +97,40 @@ func (m *material) rival(storages []rivals, hypervisor, name, metric string) Riv
 			pairs = append(pairs, m.pairs(of.b, of.a, metricOf(metric))...)
 		}
 	}
-	c := compared(rivals{}, metric, pairs)
+	c := m.compared(rivals{}, metric, pairs)
 	return Rival{Metric: metric, Rival: name, Pairs: c.Pairs, Less: c.ALess, RivalLess: c.BLess,
-		Ratio: c.Ratio, RatioLow: c.RatioLow, RatioHigh: c.RatioHigh, P: c.P, AdjustedP: Unknown, Verdict: c.Verdict}
+		Ratio: c.Ratio, RatioLow: c.RatioLow, RatioHigh: c.RatioHigh, Tested: c.Tested, Apart: c.Apart}
 }
 
 // settle gives the claims of one hypervisor their verdicts.
 func settle(claims []Claim) {
-	var p []float64
+	var all, unbroken []*Tested
 	for _, c := range claims {
-		for _, against := range c.Against {
-			p = append(p, float64(against.P))
+		for i := range c.Against {
+			all, unbroken = append(all, &c.Against[i].Tested), append(unbroken, &c.Against[i].Unbroken)
 		}
 	}
-	adjusted := stats.Holm(p)
+	correct(all)
+	correct(unbroken)
 	for i := range claims {
 		c := &claims[i]
-		for j := range c.Against {
-			against := &c.Against[j]
-			against.AdjustedP, adjusted = Number(adjusted[0]), adjusted[1:]
-			if !(against.AdjustedP <= alpha) { // also true of NaN
-				against.Verdict = Undecided
-			}
-		}
 		c.Verdict = verdictOf(c.Against)
 		c.Why = why(c)
 	}
 }
 
-// verdictOf applies the rule that claimRule states.
+// verdictOf applies the rules that claimRule states, in the order in which it states them:
+// where several apply, the first decides.
 func verdictOf(against []Rival) ClaimVerdict {
 	less, notLess, tested := 0, 0, 0
 	for _, rival := range against {
 		if rival.Pairs > 0 {
 			tested++
 		}
-		switch {
-		case rival.Verdict == Less:
+		if rival.Verdict == Less {
 			less++
-		case rival.Verdict == Greater, rival.RatioLow >= 1-sameWithin && rival.RatioHigh <= 1+sameWithin:
+		}
+		if rival.Verdict == Greater || rival.RatioLow >= 1-sameWithin && rival.RatioHigh <= 1+sameWithin {
 			notLess++
 		}
 	}
@@ -163,9 +157,24 @@ func why(c *Claim) string {
 		if rival.RatioLow.Known() {
 			text += fmt.Sprintf(" (%s to %s)", rival.RatioLow, rival.RatioHigh)
 		}
-		parts = append(parts, fmt.Sprintf("%s, less in %d of %d pairs, adjusted p %s", text, rival.Less, rival.Pairs, probability(rival.AdjustedP)))
+		text = fmt.Sprintf("%s, less in %d of %d pairs, adjusted p %s", text, rival.Less, rival.Pairs, probability(rival.AdjustedP))
+		if rival.FixedOrder > 0 {
+			text += fmt.Sprintf(", %d pairs in a fixed order", rival.FixedOrder)
+		}
+		if rival.AcrossBreaks > 0 {
+			text += fmt.Sprintf(", %d pairs over a break (without them %s)", rival.AcrossBreaks, found(rival.Unbroken))
+		}
+		parts = append(parts, text)
 	}
 	return fmt.Sprintf("%s: %s.", c.Metric, strings.Join(parts, "; "))
+}
+
+// found says what a test found, in words.
+func found(of Tested) string {
+	if !of.P.Known() {
+		return "none is left"
+	}
+	return fmt.Sprintf("%s, adjusted p %s", of.Verdict, probability(of.AdjustedP))
 }
 
 // probability formats a p-value.

@@ -17,8 +17,12 @@ const (
 	FactorHypervisor = "hypervisor"
 )
 
-// pair is the values of a metric in two trials of the same block.
-type pair struct{ a, b float64 }
+// pair is the values of a metric in two trials of the same block, or of two consecutive
+// ones (see block).
+type pair struct {
+	a, b   float64
+	of, by *one // the trials with a and with b
+}
 
 // log is the logarithm of the ratio of the two values.
 func (p pair) log() float64 { return math.Log(stats.Ratio(p.a, p.b)) }
@@ -29,7 +33,7 @@ func (p pair) log() float64 { return math.Log(stats.Ratio(p.a, p.b)) }
 // direction.
 func (m *material) block(of *one) int32 {
 	if m.balanced {
-		return (of.row.Block + 1) / 2
+		return twoBlocks(of.row.Block)
 	}
 	return of.row.Block
 }
@@ -37,12 +41,16 @@ func (m *material) block(of *one) int32 {
 // pairs are the trials of two groups that are in the same block and both have a value of
 // the metric, in the order of the blocks.
 func (m *material) pairs(a, b *sample, of *metric) []pair {
-	blocks := map[int32][2][]float64{}
+	type valued struct {
+		value float64
+		trial *one
+	}
+	blocks := map[int32][2][]valued{}
 	for side, sample := range []*sample{a, b} {
 		for _, trial := range sample.trials {
 			if value, known := of.of(trial); known {
 				both := blocks[m.block(trial)]
-				both[side] = append(both[side], value)
+				both[side] = append(both[side], valued{value, trial})
 				blocks[m.block(trial)] = both
 			}
 		}
@@ -51,7 +59,7 @@ func (m *material) pairs(a, b *sample, of *metric) []pair {
 	for _, block := range slices.Sorted(maps.Keys(blocks)) {
 		both := blocks[block]
 		for i := range min(len(both[0]), len(both[1])) {
-			pairs = append(pairs, pair{both[0][i], both[1][i]})
+			pairs = append(pairs, pair{both[0][i].value, both[1][i].value, both[0][i].trial, both[1][i].trial})
 		}
 	}
 	return pairs
@@ -127,7 +135,7 @@ func (m *material) comparisons(told []*metric) []Comparison {
 		for _, metric := range told {
 			var single, over []Comparison
 			for _, of := range rivals {
-				c := compared(of, metric.Name, m.pairs(of.a, of.b, metric))
+				c := m.compared(of, metric.Name, m.pairs(of.a, of.b, metric))
 				c.CellA, c.CellB = of.a.key.CellID, of.b.key.CellID
 				single = append(single, c)
 			}
@@ -139,7 +147,7 @@ func (m *material) comparisons(told []*metric) []Comparison {
 				for _, of := range profiles {
 					pairs = append(pairs, m.pairs(of.a, of.b, metric)...)
 				}
-				c := compared(profiles[0], metric.Name, pairs)
+				c := m.compared(profiles[0], metric.Name, pairs)
 				c.AllRTTs, c.Factors.WAN, c.Factors.RTTMs = true, "", 0
 				over = append(over, c)
 			}
@@ -152,11 +160,20 @@ func (m *material) comparisons(told []*metric) []Comparison {
 }
 
 // compared compares A with B by these pairs, without correction for other comparisons.
-func compared(of rivals, metric string, pairs []pair) Comparison {
-	c := Comparison{Factor: of.factor, A: of.aName, B: of.bName, Metric: metric, Direction: of.direction, Factors: of.common, Pairs: len(pairs), Verdict: Undecided}
-	var logs, differences []float64
+func (m *material) compared(of rivals, metric string, pairs []pair) Comparison {
+	c := Comparison{Factor: of.factor, A: of.aName, B: of.bName, Metric: metric, Direction: of.direction, Factors: of.common, Pairs: len(pairs)}
+	var logs, differences, unbroken []float64
 	for _, pair := range pairs {
 		logs, differences = append(logs, pair.log()), append(differences, stats.Difference(pair.a, pair.b))
+		c.ApartHours = max(c.ApartHours, Number(pair.apart().Hours()))
+		if m.inFixedOrder(pair) {
+			c.FixedOrder++
+		}
+		if m.acrossBreak(pair) {
+			c.AcrossBreaks++
+		} else {
+			unbroken = append(unbroken, pair.log())
+		}
 		switch {
 		case pair.a < pair.b:
 			c.ALess++
@@ -168,12 +185,20 @@ func compared(of rivals, metric string, pairs []pair) Comparison {
 	c.Ratio, c.RatioLow, c.RatioHigh = Number(math.Exp(stats.Median(logs))), Number(ratio.Low), Number(ratio.High)
 	difference := stats.Default.Median(differences)
 	c.Difference, c.DifferenceLow, c.DifferenceHigh = Number(stats.Median(differences)), Number(difference.Low), Number(difference.High)
-	c.P, c.AdjustedP = Unknown, Unknown
-	if len(pairs) > 0 {
-		test := stats.SignedRank(logs)
-		c.P, c.Verdict = Number(test.TwoSided), side(test)
+	c.Tested = tested(logs)
+	if c.Unbroken = c.Tested; c.AcrossBreaks > 0 {
+		c.Unbroken = tested(unbroken)
 	}
 	return c
+}
+
+// tested tests the logarithms of ratios, without correction for other tests.
+func tested(logs []float64) Tested {
+	if len(logs) == 0 {
+		return Tested{P: Unknown, AdjustedP: Unknown, Verdict: Undecided}
+	}
+	test := stats.SignedRank(logs)
+	return Tested{P: Number(test.TwoSided), AdjustedP: Unknown, Verdict: side(test)}
 }
 
 // side is the side to which a test tends.
@@ -187,29 +212,48 @@ func side(test stats.Test) Verdict {
 	return Undecided
 }
 
-// adjust corrects one family of comparisons by Holm's method: those that are then not
-// certain enough become undecided.
+// adjust corrects one family of comparisons, with all pairs and with those that no break
+// parts.
 func adjust(family []Comparison) {
-	p := make([]float64, len(family))
-	tested := 0
+	var all, unbroken []*Tested
 	for i := range family {
-		if p[i] = float64(family[i].P); !math.IsNaN(p[i]) {
-			tested++
-		}
+		all, unbroken = append(all, &family[i].Tested), append(unbroken, &family[i].Unbroken)
 	}
-	for i, adjusted := range stats.Holm(p) {
-		c := &family[i]
-		c.AdjustedP, c.Family, c.WantPairs = Number(adjusted), tested, stats.FewestPairs(tested, alpha)
-		if !(adjusted <= alpha) { // also true of NaN
-			c.Verdict = Undecided
-		}
+	tests := correct(all)
+	correct(unbroken)
+	for i := range family {
+		family[i].Family, family[i].WantPairs = tests, stats.FewestPairs(tests, alpha)
 	}
 }
 
+// correct corrects one family of tests by Holm's method: those that are then not certain
+// enough become undecided. It returns how many tests there are: those with a probability.
+func correct(family []*Tested) (tests int) {
+	p := make([]float64, len(family))
+	for i, of := range family {
+		if p[i] = float64(of.P); of.P.Known() {
+			tests++
+		}
+	}
+	for i, adjusted := range stats.Holm(p) {
+		family[i].AdjustedP = Number(adjusted)
+		if !(adjusted <= alpha) { // also true of NaN
+			family[i].Verdict = Undecided
+		}
+	}
+	return tests
+}
+
 // crossovers finds the crossover of each two storages that were compared at several round
-// trips.
-func (m *material) crossovers(told []*metric) []Crossover {
+// trips. Their comparisons decide whether there is one.
+func (m *material) crossovers(told []*metric, compared []Comparison) []Crossover {
 	all := []Crossover{}
+	decided := map[comparedCells]Comparison{}
+	for _, c := range compared {
+		if !c.AllRTTs {
+			decided[comparedCells{c.CellA, c.CellB, c.Direction, c.Metric}] = c
+		}
+	}
 	for _, profiles := range acrossRTTs(m.rivalsBy(FactorStorage)) {
 		slices.SortStableFunc(profiles, func(a, b rivals) int { return cmp.Compare(a.common.RTTMs, b.common.RTTMs) })
 		same := slices.CompactFunc(slices.Clone(profiles), func(a, b rivals) bool { return a.common.RTTMs == b.common.RTTMs })
@@ -219,7 +263,7 @@ func (m *material) crossovers(told []*metric) []Crossover {
 			continue
 		}
 		for _, metric := range told {
-			if of, any := m.crossover(profiles, metric); any {
+			if of, any := m.crossover(profiles, metric, decided); any {
 				all = append(all, of)
 			}
 		}
@@ -227,9 +271,12 @@ func (m *material) crossovers(told []*metric) []Crossover {
 	return all
 }
 
+// comparedCells are two cells that are compared in a metric.
+type comparedCells struct{ a, b, direction, metric string }
+
 // crossover finds a metric's crossover over the profiles at which there are pairs; false
 // where there are fewer than two such profiles.
-func (m *material) crossover(profiles []rivals, of *metric) (Crossover, bool) {
+func (m *material) crossover(profiles []rivals, of *metric, decided map[comparedCells]Comparison) (Crossover, bool) {
 	first := profiles[0]
 	c := Crossover{A: first.aName, B: first.bName, Metric: of.Name, Direction: first.direction, Factors: first.common, Points: []Point{}}
 	c.Factors.WAN, c.Factors.RTTMs = "", 0
@@ -242,12 +289,14 @@ func (m *material) crossover(profiles []rivals, of *metric) (Crossover, bool) {
 		}
 		if len(at) > 0 {
 			x, logs = append(x, profile.common.RTTMs), append(logs, at)
-			c.Points = append(c.Points, Point{RTTMs: profile.common.RTTMs, Pairs: len(at), Ratio: Number(math.Exp(stats.Median(at)))})
+			by := decided[comparedCells{profile.a.key.CellID, profile.b.key.CellID, profile.direction, of.Name}]
+			c.Points = append(c.Points, Point{RTTMs: profile.common.RTTMs, Pairs: len(at), Ratio: Number(math.Exp(stats.Median(at))), Verdict: by.Verdict, FixedOrder: by.FixedOrder})
 		}
 	}
 	if len(x) < 2 {
 		return c, false
 	}
+	c.Verdict = crossoverVerdict(c, len(profiles))
 	c.FromRTTMs, c.ToRTTMs = x[0], x[len(x)-1]
 	found := stats.Default.CrossoverOf(x, logs)
 	c.Crosses, c.At, c.Low, c.High = found.Crosses, Number(found.At), Number(found.Interval.Low), Number(found.Interval.High)
@@ -259,4 +308,17 @@ func (m *material) crossover(profiles []rivals, of *metric) (Crossover, bool) {
 		c.Below = c.B
 	}
 	return c, true
+}
+
+// crossoverVerdict decides by the verdicts at the points: two storages change places where
+// these contradict each other, and do not where they are the same at all profiles.
+func crossoverVerdict(c Crossover, profiles int) CrossoverVerdict {
+	same := func(p Point) bool { return p.Verdict == c.Points[0].Verdict && p.Verdict != Undecided }
+	switch {
+	case len(c.Turns()) > 0:
+		return Crosses
+	case len(c.Points) == profiles && !slices.ContainsFunc(c.Points, func(p Point) bool { return !same(p) }):
+		return CrossesNowhere
+	}
+	return CrossoverUndecided
 }

@@ -72,10 +72,10 @@ func Of(campaign, testbedKind string, rows Rows) (Answers, error) {
 		of.Cells = append(of.Cells, group.cell(told))
 	}
 	of.Comparisons = all.comparisons(told)
-	of.Crossovers = all.crossovers(told)
+	of.Crossovers = all.crossovers(told, of.Comparisons)
 	of.Sentinel = all.trends()
 	of.Claims = all.claims()
-	of.Notes = all.notes
+	of.Notes = append(all.notes, all.apartNotes(of.Comparisons)...)
 	return of, nil
 }
 
@@ -93,7 +93,10 @@ type material struct {
 	// balanced says that cells run in both directions, in turn: two blocks have each cell
 	// once in each direction.
 	balanced bool
-	notes    []string
+	// See fixedUpTo and breaksOf.
+	fixedUpTo int32
+	breaksNs  []int64
+	notes     []string
 }
 
 // sorted puts the trials into their groups.
@@ -109,7 +112,7 @@ func sorted(campaign, testbedKind string, rows Rows) (*material, error) {
 		list[phase.Trial] = append(list[phase.Trial], *phase)
 	}
 	traffic := trafficOf(rows.Traffic)
-	all := &material{notes: []string{}}
+	all := &material{notes: []string{}, fixedUpTo: fixedUpTo(rows.Trials), breaksNs: breaksOf(rows.Trials)}
 	groups, directions := map[group.Key]*sample{}, map[string]bool{}
 	for i := range rows.Trials {
 		row := rows.Trials[i] // a copy: a row that says valid may contradict itself, and its verdict is changed here

@@ -125,8 +125,12 @@ func comparisonSentence(a answers.Answers, metric answers.About) string {
 		if c.Verdict == answers.Greater {
 			is = "greater"
 		}
-		parts = append(parts, fmt.Sprintf("%s with %s than with %s (%s): × %s (%s to %s), in %d pairs, p %s", is, c.A, c.B, joined(c.Direction, c.Factors.Access),
-			c.Ratio.String(), c.RatioLow.String(), c.RatioHigh.String(), c.Pairs, probability(c.AdjustedP)))
+		part := fmt.Sprintf("%s with %s than with %s (%s): × %s (%s to %s), in %d pairs, p %s", is, c.A, c.B, joined(c.Direction, c.Factors.Access),
+			c.Ratio.String(), c.RatioLow.String(), c.RatioHigh.String(), c.Pairs, probability(c.AdjustedP))
+		if c.FixedOrder > 0 {
+			part += fmt.Sprintf(", %d pairs in a fixed order", c.FixedOrder)
+		}
+		parts = append(parts, part)
 	}
 	return fmt.Sprintf("Over all round trips, %s is %s. %d of %d comparisons are decided.", words(metric), strings.Join(parts, "; "), len(decided), len(decided)+len(undecided))
 }
@@ -160,42 +164,71 @@ func rangeSentence(a answers.Answers, metric answers.About) string {
 		words(metric), summary.Number(least.median), metric.Unit, least.name, summary.Number(greatest.median), metric.Unit, greatest.name, len(all))
 }
 
-// crossoverSentence says at which round trips storages change places.
+// crossoverSentence says at which round trips storages are shown to change places, of how
+// many two storages it is shown that they do not, and of how many nothing is shown.
 func crossoverSentence(a answers.Answers, metric answers.About) string {
 	var parts []string
-	tested, crossing := 0, 0
+	count := map[answers.CrossoverVerdict]int{}
 	from, to := math.Inf(1), math.Inf(-1)
 	for _, c := range a.Crossovers {
 		if c.Metric != metric.Name {
 			continue
 		}
-		tested++
+		count[c.Verdict]++
 		from, to = min(from, c.FromRTTMs), max(to, c.ToRTTMs)
-		if !c.Crosses {
-			continue
-		}
-		if crossing++; len(parts) < most {
-			other := c.A
-			if c.Below == c.A {
-				other = c.B
-			}
-			parts = append(parts, fmt.Sprintf("beyond %s ms (%s to %s) it is less with %s than with %s (%s)", c.At.String(), c.Low.String(), c.High.String(), other, c.Below, joined(c.Direction, c.Factors.Access)))
+		if c.Verdict == answers.Crosses && len(parts) < most {
+			parts = append(parts, turnsOf(c))
 		}
 	}
-	switch {
-	case tested == 0:
+	tested := count[answers.Crosses] + count[answers.CrossesNowhere] + count[answers.CrossoverUndecided]
+	if tested == 0 {
 		return "A round trip at which storages change places cannot be looked for: that takes two storages over two round trips or more."
-	case crossing == 0:
-		return fmt.Sprintf("No two storages change places in %s between %s and %s ms of round trip: none in the range, in %d comparisons.", words(metric), summary.Number(from), summary.Number(to), tested)
 	}
-	return fmt.Sprintf("Places change in %d of %d comparisons of %s between %s and %s ms of round trip: %s.", crossing, tested, words(metric), summary.Number(from), summary.Number(to), strings.Join(parts, "; "))
+	say := fmt.Sprintf("Between %s and %s ms of round trip, a change of places in %s is shown in %d of %d comparisons of two storages", summary.Number(from), summary.Number(to), words(metric), count[answers.Crosses], tested)
+	if len(parts) > 0 {
+		say += ": " + strings.Join(parts, "; ")
+	}
+	return fmt.Sprintf("%s. In %d the same storage has less at every round trip; of %d it cannot be told.", say, count[answers.CrossesNowhere], count[answers.CrossoverUndecided])
+}
+
+// turnsOf says between which round trips two storages change places.
+func turnsOf(c answers.Crossover) string {
+	turns := c.Turns()
+	var parts []string
+	fixed := 0
+	for i, point := range turns {
+		less := "with "
+		if i == 0 {
+			less = "it is less with "
+		}
+		parts = append(parts, fmt.Sprintf("at %s ms %s%s", summary.Number(point.RTTMs), less, c.Least(point)))
+		fixed += point.FixedOrder
+	}
+	of := joined(c.A+" and "+c.B, c.Direction, c.Factors.Access)
+	// The estimate is the first crossing of the medians: that of the change only where there
+	// is one change, and the crossing is within it.
+	if at := float64(c.At); len(turns) == 2 && c.Low.Known() && at >= turns[0].RTTMs && at <= turns[1].RTTMs {
+		of += fmt.Sprintf("; the medians cross at %s ms, %s to %s", c.At.String(), c.Low.String(), c.High.String())
+	}
+	if fixed > 0 {
+		of += fmt.Sprintf("; %d pairs in a fixed order", fixed)
+	}
+	return fmt.Sprintf("%s (%s)", strings.Join(parts, ", "), of)
 }
 
 // claimSentence says what became of the published claims.
 func claimSentence(a answers.Answers) string {
 	var parts []string
 	for _, claim := range a.Claims {
-		parts = append(parts, fmt.Sprintf("“%s” is %s (%s)", claim.Statement, claim.Verdict, claim.Hypervisor))
+		pairs, fixed := 0, 0
+		for _, rival := range claim.Against {
+			pairs, fixed = pairs+rival.Pairs, fixed+rival.FixedOrder
+		}
+		of := claim.Hypervisor
+		if fixed > 0 {
+			of += fmt.Sprintf("; %d of %d pairs in a fixed order", fixed, pairs)
+		}
+		parts = append(parts, fmt.Sprintf("“%s” is %s (%s)", claim.Statement, claim.Verdict, of))
 	}
 	if len(parts) == 0 {
 		return "The published claims are not tested: the campaign has no trials for them."
@@ -223,7 +256,8 @@ func testedTable(a answers.Answers) summary.Table {
 }
 
 func comparisonTable(a answers.Answers, title string, all bool, wanted func(metric string) bool) summary.Table {
-	t := summary.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "A/B", "from", "to", "A−B", "unit", "pairs", "A less", "p adjusted", "of family", "A is"}, Texts: 3}
+	t := summary.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "A/B", "from", "to", "A−B", "unit", "pairs", "A less", "p adjusted", "of family", "A is",
+		"fixed order", "apart h", "over a break", "without them"}, Texts: 3}
 	guest := guestsOf(a.Cells)
 	for _, c := range a.Comparisons {
 		if c.AllRTTs != all || !wanted(c.Metric) {
@@ -231,21 +265,18 @@ func comparisonTable(a answers.Answers, title string, all bool, wanted func(metr
 		}
 		of := joined(c.Factors.Hypervisor, c.Factors.Storage, c.Factors.WAN, c.Factors.Access, guest(c.Factors), c.Factors.Migration)
 		t.Rows = append(t.Rows, []string{c.A, c.B, c.Metric, c.Direction, of, c.Ratio.String(), c.RatioLow.String(), c.RatioHigh.String(),
-			c.Difference.String(), aboutOf(a, c.Metric).Unit, strconv.Itoa(c.Pairs), strconv.Itoa(c.ALess), probability(c.AdjustedP), strconv.Itoa(c.Family), string(c.Verdict)})
+			c.Difference.String(), aboutOf(a, c.Metric).Unit, strconv.Itoa(c.Pairs), strconv.Itoa(c.ALess), probability(c.AdjustedP), strconv.Itoa(c.Family), string(c.Verdict),
+			strconv.Itoa(c.FixedOrder), c.ApartHours.String(), strconv.Itoa(c.AcrossBreaks), string(c.Unbroken.Verdict)})
 	}
 	return t
 }
 
 func crossoverTable(a answers.Answers, title string, wanted func(metric string) bool) summary.Table {
-	t := summary.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "range ms", "at ms", "from", "to", "less below", "% without", "% several"}, Texts: 3}
+	t := summary.Table{Title: title, Header: []string{"A", "B", "metric", "direction", "of", "range ms", "places change", "medians cross at ms", "from", "to", "less below", "% without", "% several"}, Texts: 3}
 	guest := guestsOf(a.Cells)
 	for _, c := range a.Crossovers {
 		if !wanted(c.Metric) {
 			continue
-		}
-		at := "none in the range"
-		if c.Crosses {
-			at = c.At.String()
 		}
 		of := joined(c.Factors.Hypervisor, c.Factors.Access, guest(c.Factors), c.Factors.Migration)
 		below := c.Below
@@ -253,13 +284,16 @@ func crossoverTable(a answers.Answers, title string, wanted func(metric string) 
 			below = "–"
 		}
 		t.Rows = append(t.Rows, []string{c.A, c.B, c.Metric, c.Direction, of, summary.Number(c.FromRTTMs) + " to " + summary.Number(c.ToRTTMs),
-			at, c.Low.String(), c.High.String(), below, (100 * c.None).String(), (100 * c.Several).String()})
+			placesChange[c.Verdict], c.At.String(), c.Low.String(), c.High.String(), below, (100 * c.None).String(), (100 * c.Several).String()})
 	}
 	return t
 }
 
+// placesChange has the verdicts on crossovers in the words of their table.
+var placesChange = map[answers.CrossoverVerdict]string{answers.Crosses: "yes", answers.CrossesNowhere: "no", answers.CrossoverUndecided: "cannot be told"}
+
 func trendTable(a answers.Answers) summary.Table {
-	t := summary.Table{Title: "Sentinel: does the testbed drift?", Header: []string{"metric", "unit", "trials", "hours", "median", "% an hour", "from", "to", "p", "it"}}
+	t := summary.Table{Title: "Sentinel: does the testbed drift?", Header: []string{"metric", "lane", "unit", "trials", "hours", "median", "% an hour", "from", "to", "p adjusted", "it"}}
 	for _, trend := range a.Sentinel {
 		it := "shows no trend"
 		switch trend.Verdict {
@@ -268,8 +302,8 @@ func trendTable(a answers.Answers) summary.Table {
 		case answers.Less:
 			it = "falls"
 		}
-		t.Rows = append(t.Rows, []string{trend.Metric, aboutOf(a, trend.Metric).Unit, strconv.Itoa(trend.N), summary.Number(trend.Hours), trend.Median.String(),
-			trend.PercentPerHour.String(), trend.Low.String(), trend.High.String(), probability(trend.P), it})
+		t.Rows = append(t.Rows, []string{trend.Metric, cmp.Or(trend.Lane, "–"), aboutOf(a, trend.Metric).Unit, strconv.Itoa(trend.N), summary.Number(trend.Hours), trend.Median.String(),
+			trend.PercentPerHour.String(), trend.Low.String(), trend.High.String(), probability(trend.AdjustedP), it})
 	}
 	return t
 }

@@ -287,5 +287,5 @@ func says(of summary.Cell) string {
 			}
 		}
 	}
-	return fmt.Sprintf("Trials: %s. Cell ID %s, %s.", strings.Join(parts, ", "), of.ID, of.Direction)
+	return fmt.Sprintf("Trials: %s, by %d attempts. Cell ID %s, %s.", strings.Join(parts, ", "), of.Ran.Attempts, of.ID, of.Direction)
 }

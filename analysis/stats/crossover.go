@@ -10,7 +10,7 @@ type Crossover struct {
 	Crosses  bool
 	At       float64  // x; the least when they cross several times; NaN when they do not
 	Interval Interval // of At, over the resamples that cross; not known when too few do
-	None     float64  // share of resamples that do not cross; NaN with too few values
+	None     float64  // share of resamples that do not cross: no probability that the curves do not; NaN with too few values
 	Several  float64  // share of resamples that cross more than once
 	// Below is the sign of the logarithm of the ratio at the least x: -1 where the first
 	// curve is lower there, 1 where the second one is, 0 where neither is.
@@ -75,8 +75,8 @@ func (b Bootstrap) CrossoverOf(x []float64, logs [][]float64) Crossover {
 }
 
 // crossings counts how often the lines between points pass from one side of 0 to the other,
-// and returns where they do so first. A point on 0 belongs to the side of the point before
-// it.
+// and returns where they do so first. Points on 0 are on neither side: between two sides,
+// the lines pass at the first of them; otherwise they only touch.
 func crossings(x, y []float64) (first float64, times int) {
 	first = math.NaN()
 	last := -1 // the last point that is not 0
@@ -86,7 +86,10 @@ func crossings(x, y []float64) (first float64, times int) {
 		}
 		if last >= 0 && sign(y[i]) != sign(y[last]) {
 			if times++; times == 1 {
-				first = zero(x[last], y[last], x[i], y[i])
+				first = x[last+1]
+				if last+1 == i {
+					first = zero(x[last], y[last], x[i], y[i])
+				}
 			}
 		}
 		last = i

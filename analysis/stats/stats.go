@@ -10,8 +10,10 @@
 // intervals of order statistics, which are exact and rather cover too much than too little.
 // The intervals here describe what a finished campaign has found, for anything that can be
 // computed from its values, and are as narrow as the bootstrap makes them: with few values
-// they cover less than they state (docs/statistics.md says how much less). Nothing is
-// decided by a bootstrap interval: exact tests decide whether two things differ.
+// they cover less than they state (docs/statistics.md says how much less). Exact tests
+// decide whether two things differ. Two decisions rest on a bootstrap interval, because no
+// test shows that something is small: that a published claim is not reproduced since the
+// ratio is within ±5 %, and that compare keeps a threshold.
 //
 // NaN in results stands for what is not known; values must not contain NaN.
 package stats

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/gonum/stat/distuv"
 
 	"heliotrope/analysis/stats"
 )
@@ -183,26 +184,64 @@ func TestBootstrapAtItsEdges(t *testing.T) {
 	assert.Equal(t, want, stats.Default.Median(values))
 }
 
-// Coverage is the share of samples of a skewed distribution whose 95 % interval contains
-// the distribution's median. docs/statistics.md has these shares.
+// Coverage is the share of samples whose 95 % interval contains the true value.
+// docs/statistics.md has these shares.
 func TestCoverage(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, n := range []int{6, 8, 12, 20, 40} {
-		const samples = 2000
-		covered := 0
-		for range samples {
-			values := make([]float64, n)
-			for i := range values {
-				values[i] = math.Exp(random.NormFloat64())
-			}
-			if got := stats.Default.Median(values); got.Low <= 1 && got.High >= 1 {
-				covered++
-			}
+	logNormal := func() float64 { return math.Exp(random.NormFloat64()) }
+	few := stats.Bootstrap{Seed: 1, Resamples: 500, Confidence: 0.95}
+	draw := func(n int, of func() float64) []float64 {
+		values := make([]float64, n)
+		for i := range values {
+			values[i] = of()
 		}
-		share := float64(covered) / samples
-		t.Logf("%d values: %.1f %%", n, 100*share)
-		assert.Greater(t, share, 0.85, "%d values", n)
-		assert.Less(t, share, 0.985, "%d values", n)
+		return values
+	}
+	for _, of := range []struct {
+		name      string
+		samples   int
+		interval  func(n int) stats.Interval
+		truth     float64
+		low, high float64 // within which the share must be
+	}{
+		{"the median", 2000, func(n int) stats.Interval { return stats.Default.Median(draw(n, logNormal)) }, 1, 0.85, 0.985},
+		// A fifth of the values is infinite: the median is the quantile of 0.5/0.8 of the others.
+		{"the median, a fifth is infinite", 1000, func(n int) stats.Interval {
+			return stats.Default.Median(draw(n, func() float64 {
+				if random.Float64() < 0.2 {
+					return inf
+				}
+				return logNormal()
+			}))
+		}, math.Exp(distuv.UnitNormal.Quantile(0.5 / 0.8)), 0.85, 0.985},
+		// Whole numbers: most samples have ties.
+		{"the median of whole numbers", 1000, func(n int) stats.Interval {
+			return stats.Default.Median(draw(n, func() float64 { return math.Floor(2.5 * logNormal()) }))
+		}, 2, 0.85, 1},
+		// Pairs have their block in common, which the ratio does not.
+		{"the median ratio of pairs", 1000, func(n int) stats.Interval {
+			return stats.Default.Median(draw(n, func() float64 {
+				block := random.NormFloat64()
+				a, b := block+0.3*random.NormFloat64(), block+0.3*random.NormFloat64()+math.Log(2)
+				return math.Log(stats.Ratio(math.Exp(a), math.Exp(b)))
+			})).Map(math.Exp)
+		}, 0.5, 0.85, 0.985},
+		{"the ratio of two medians", 600, func(n int) stats.Interval {
+			return few.Medians(draw(n, logNormal), draw(n, func() float64 { return 3 * logNormal() }), stats.Ratio)
+		}, 1.0 / 3, 0.85, 0.995},
+	} {
+		for _, n := range []int{6, 8, 12, 20, 40} {
+			covered := 0
+			for range of.samples {
+				if got := of.interval(n); got.Low <= of.truth && got.High >= of.truth {
+					covered++
+				}
+			}
+			share := float64(covered) / float64(of.samples)
+			t.Logf("%s, %d values: %.1f %%", of.name, n, 100*share)
+			assert.Greater(t, share, of.low, "%s, %d values", of.name, n)
+			assert.LessOrEqual(t, share, of.high, "%s, %d values", of.name, n)
+		}
 	}
 }
 

@@ -174,7 +174,8 @@ func TestCrossover(t *testing.T) {
 	assert.InDelta(t, 60, got.At, 2)
 	assert.False(t, got.Interval.Known())
 	assert.True(t, math.IsNaN(got.None))
-	// Lines to ∞ cross at their finite ends, and 0 is on the side it came from.
+	// Lines to ∞ cross at their finite ends. At a median of exactly 0 the curves are equal:
+	// they cross there where they go on to the other side, and else they only touch.
 	one := func(values ...float64) [][]float64 {
 		var logs [][]float64
 		for _, value := range values {
@@ -185,6 +186,9 @@ func TestCrossover(t *testing.T) {
 	assert.InDelta(t, 30, stats.Default.CrossoverOf(x, one(-1, -1, inf, inf)).At, 0)
 	assert.InDelta(t, 90, stats.Default.CrossoverOf(x, one(-inf, -inf, 1, inf)).At, 0)
 	assert.InDelta(t, 60, stats.Default.CrossoverOf(x, one(-inf, -inf, inf, inf)).At, 0)
+	assert.InDelta(t, 30, stats.Default.CrossoverOf(x, one(-1, 0, 1, 1)).At, 0)
+	assert.InDelta(t, 30, stats.Default.CrossoverOf(x, one(-1, 0, 0, inf)).At, 0)
+	assert.InDelta(t, 90, stats.Default.CrossoverOf(x, one(0, 2, 0, -1)).At, 0)
 	assert.False(t, stats.Default.CrossoverOf(x, one(-1, 0, -1, 0)).Crosses)
 	assert.Equal(t, 0, stats.Default.CrossoverOf(x, one(0, 0, 0, 0)).Below)
 	assert.False(t, stats.Default.CrossoverOf(x[:1], one(1)).Crosses)

@@ -25,6 +25,7 @@ import (
 	"heliotrope/analysis/controls"
 	"heliotrope/analysis/dataset"
 	"heliotrope/analysis/group"
+	"heliotrope/internal/cause"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/trial"
 )
@@ -49,6 +50,7 @@ type Cell struct {
 	Direction string
 	Example   dataset.Trial // one of its trials, which has the factors
 	Verdicts  map[trial.Verdict]int
+	Ran       Ran
 
 	// Over the results: the valid trials, and the failed ones as ∞.
 	MigrationS Spread
@@ -99,6 +101,26 @@ type Control struct {
 	controls.Verdict
 }
 
+// Ran counts the attempts of a cell that ran, including those that were tried again.
+type Ran struct {
+	Attempts int
+	// Late is how many of them are invalid because they took longer than a limit after
+	// their migration had begun. Trying them again may replace slow migrations by fast ones.
+	Late int
+}
+
+// add counts an attempt.
+func (r *Ran) add(row *dataset.Trial) {
+	verdict := trial.Verdict(row.Verdict)
+	if verdict == trial.Skipped {
+		return
+	}
+	r.Attempts++
+	if _, migrated := row.Timeline().Start(trial.Migrate); migrated && verdict == trial.Invalid && row.Cause == string(cause.TimeOut) {
+		r.Late++
+	}
+}
+
 // results is the number of the cell's trials that are results.
 func (c Cell) results() int { return c.Verdicts[trial.Valid] + c.Verdicts[trial.TargetFailed] }
 
@@ -135,6 +157,7 @@ type Summary struct {
 	Attempts    int
 	Trials      int // trials with an attempt that counts
 	Skipped     int // how many of them were skipped; these belong to no group
+	Ran         Ran // over the attempts of all cells, without the sentinel's
 	Cells       []Cell
 	Causes      []Cause   // of every attempt that is not valid
 	Failures    []Failure // trials that count
@@ -223,7 +246,7 @@ func summarise(name, testbedKind string, attempts iter.Seq2[dataset.Attempt, err
 	specs, binaries := map[string]bool{}, map[string]bool{}
 	proof := newProof()
 	causes := causes{}
-	cells := map[group.Key]*samples{}
+	cells, ran := map[group.Key]*samples{}, map[group.Key]*Ran{}
 	var order []*samples
 	for attempt, err := range attempts {
 		if err != nil {
@@ -243,6 +266,10 @@ func summarise(name, testbedKind string, attempts iter.Seq2[dataset.Attempt, err
 			}
 		}
 		causes.add(row)
+		if !row.Sentinel {
+			entry(ran, group.Any(row)).add(row)
+			summary.Ran.add(row)
+		}
 		if row.Counted {
 			summary.count(row)
 		}
@@ -262,7 +289,9 @@ func summarise(name, testbedKind string, attempts iter.Seq2[dataset.Attempt, err
 	}
 	slices.SortStableFunc(order, compareFactors)
 	for _, cell := range order {
-		summary.Cells = append(summary.Cells, cell.finish())
+		of := cell.finish()
+		of.Ran = *ran[group.Key{CellID: of.ID, Direction: of.Direction}]
+		summary.Cells = append(summary.Cells, of)
 	}
 	summary.Causes = causes.sorted(summary.Cells)
 	summary.Paths, summary.Lost, summary.Sentinel = proof.paths(), proof.lost, proof.sentinel

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
@@ -216,6 +217,36 @@ func TestCausesOfEveryAttempt(t *testing.T) {
 	text := terminal(t, made)
 	assert.Contains(t, text, "sentinel  invalid        witness-died")
 	assert.Contains(t, text, "Skipped: 1 of these trials")
+}
+
+// Attempts that were tried again are counted beside the results that they led to, and those
+// whose migration had begun when they ran out of time are named first.
+func TestAttemptsForEachResult(t *testing.T) {
+	trials, phases := campaign("emulated", "lan")
+	assert.NotContains(t, markdown(t, summarise(t, "emulated", trials, phases)), "PROBLEM")
+	add := func(key, code string, verdict trial.Verdict, begun trial.Phase, sentinel bool) {
+		row := trials[0]
+		row.Key, row.Verdict, row.Cause, row.Counted, row.Sentinel = key, string(verdict), code, false, sentinel
+		row.SetTimeline(trial.Timeline{{Phase: begun, At: time.Unix(1, 0)}})
+		trials = append(trials, row)
+	}
+	add("1.a", "time-out", trial.Invalid, trial.Migrate, false)
+	add("1.b", "time-out", trial.Invalid, trial.Before, false)
+	add("1.c", "witness-died", trial.Invalid, trial.Migrate, false)
+	add("1.d", "cancelled", trial.Skipped, trial.Migrate, false)
+	add("1.e", "time-out", trial.Invalid, trial.Migrate, true)
+	made := summarise(t, "emulated", trials, phases)
+	for _, cell := range made.Cells {
+		want := summary.Ran{Attempts: 3}
+		if cell.ID == "iscsilan" {
+			want = summary.Ran{Attempts: 6, Late: 1}
+		}
+		assert.Equal(t, want, cell.Ran, cell.ID)
+	}
+	text := markdown(t, made)
+	assert.Contains(t, text, "| iscsi | 3 | 0 | 0 | 6 | 2.00 | 1 |")
+	assert.Contains(t, text, "| nfs | 3 | 0 | 0 | 3 | 1.00 | 0 |")
+	assert.Contains(t, text, "PROBLEM: 1 of 12 attempts of the cells took longer than a limit after their migration had begun, and are invalid: the slowest migrations may be missing")
 }
 
 // A trial that shows no work is not valid, even when it is marked valid.

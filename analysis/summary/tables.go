@@ -46,12 +46,16 @@ func (s Summary) verdictTable(names []string) Table {
 	for _, verdict := range verdicts {
 		header = append(header, string(verdict))
 	}
-	return s.perCell(names, "Trials", header, func(cell Cell, _ int) []string {
+	return s.perCell(names, "Trials", append(header, "attempts", "for each result", "late time-outs"), func(cell Cell, _ int) []string {
 		row := []string{}
 		for _, verdict := range verdicts {
 			row = append(row, strconv.Itoa(cell.Verdicts[verdict]))
 		}
-		return row
+		each := "–"
+		if results := cell.results(); results > 0 {
+			each = Number(float64(cell.Ran.Attempts) / float64(results))
+		}
+		return append(row, strconv.Itoa(cell.Ran.Attempts), each, strconv.Itoa(cell.Ran.Late))
 	})
 }
 

@@ -106,6 +106,10 @@ func (s Summary) Facts() []string {
 	if len(s.Specs) > 1 {
 		facts = append(facts, "PROBLEM: the trials are of different campaign files")
 	}
+	if late := s.Ran.Late; late > 0 {
+		facts = append(facts, fmt.Sprintf("PROBLEM: %d of %d attempts of the cells took longer than a limit after their migration had begun, and are invalid: ", late, s.Ran.Attempts)+
+			"the slowest migrations may be missing (late time-outs in Trials)")
+	}
 	if failed := len(s.FailedControls()); failed > 0 {
 		facts = append(facts, fmt.Sprintf("PROBLEM: %d trials of controls did not show what they must: see Controls", failed))
 	}

@@ -131,7 +131,7 @@ func (b Begun) Add(file, text string, times int) (Amendment, string, error) {
 }
 
 // more makes the trials of cells in new blocks after all existing ones, with the seeds and
-// directions that they would have had there from the beginning.
+// directions that a longer Plan has there: one by this code, whatever planned the existing ones.
 func (b Begun) more(cells []Cell, times int, wrong problems) (Amendment, string, error) {
 	total := len(b.Trials)
 	switch more := len(cells) * times; {

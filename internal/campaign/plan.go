@@ -7,9 +7,10 @@ import (
 )
 
 // Plan lists the trials of a campaign from Parse, in the order in which they are to be started.
-// The order, the directions and the seeds depend only on the file: a change of the code below
-// changes every plan, and needs a new Version. A campaign that stops by precision may not run all
-// of them.
+// The order, the directions and the seeds depend only on the file. A change of the code below
+// gives the same file another plan. A campaign that has begun keeps the plan in its folder
+// (dataset.Frozen), but not the blocks that are added to it later (Begun): those are planned by
+// the code that adds them. A campaign that stops by precision may not run all of the trials.
 func (s *Spec) Plan() []Trial {
 	trials := s.blocks()
 	if cell, ok := s.SentinelCell(); ok {
@@ -80,13 +81,15 @@ func (s *Spec) grouped(block int, cells []Cell, order []int) []int {
 }
 
 // direction returns the direction of a cell's migration in a block. If directions are balanced,
-// that of the first block is drawn, and each later block has the opposite of the one before.
+// a cell goes both ways in blocks 1 and 2, in 3 and 4, and so on, and which way it goes first is
+// drawn for each two blocks. Within these two blocks, chance alone decides which of two cells
+// goes a way first, so that they can be compared.
 func (s *Spec) direction(cellID string, block int) string {
 	switch s.Directions {
 	case Return:
 		return Return
 	case Balanced:
-		if (s.derive("direction", cellID, 0)+uint64(block))%2 == 0 { //nolint:gosec // blocks count from 1
+		if (s.derive("direction", cellID, (block-1)/2)+uint64(block))%2 == 0 { //nolint:gosec // blocks count from 1
 			return Return
 		}
 	}

@@ -21,7 +21,8 @@ type Options struct {
 	Storages    []string // drbd has protocol C
 	RTTsMs      []float64
 	Blocks      int
-	Balanced    bool // cells run in both directions, in turn
+	Balanced    bool // each two blocks have each cell in both directions; which comes first is drawn
+	FixedOrder  bool // with Balanced: a cell's directions alternate from block to block, as in plans of earlier versions
 	Seed        uint64
 	Sigma       float64 // standard deviation of the logarithms of all values
 	// ResponseMs and WANMB give the medians of a cell's longest response time and of its
@@ -77,6 +78,8 @@ func Rows(o Options) answers.Rows {
 		}
 		rows.Trials = append(rows.Trials, row)
 	}
+	drawn := rand.New(rand.NewPCG(o.Seed, 78)) //nolint:gosec // likewise
+	first := map[string]int{}
 	for block := range o.Blocks {
 		for _, hypervisor := range o.Hypervisors {
 			for i, storage := range o.Storages {
@@ -85,10 +88,16 @@ func Rows(o Options) answers.Rows {
 					if storage == "drbd" {
 						row.DRBDProtocol = new("C")
 					}
-					if o.Balanced && (block+i+j)%2 == 1 {
+					row.CellID = strings.Join([]string{hypervisor, storage, fmt.Sprintf("rtt%v", rtt), "database"}, "-")
+					if block%2 == 0 {
+						first[row.CellID] = i + j
+						if !o.FixedOrder {
+							first[row.CellID] = drawn.IntN(2)
+						}
+					}
+					if o.Balanced && (block+first[row.CellID])%2 == 1 {
 						row.Direction = campaign.Return
 					}
-					row.CellID = strings.Join([]string{hypervisor, storage, fmt.Sprintf("rtt%v", rtt), "database"}, "-")
 					add(row, o.ResponseMs(storage, rtt)*noise(), o.WANMB(storage, rtt)*noise(), 500*noise())
 				}
 			}
