@@ -18,6 +18,10 @@ const (
 	goodClock   = time.Hour
 )
 
+// leastDiskMiB is the free space that a machine needs for Heliotrope's programs, of some 30 MiB, and a trial's
+// recordings. Drivers check the room for disks.
+const leastDiskMiB = 64
+
 // Judge says what is wrong with the machines, each by itself and compared with each
 // other. guestMTU is the MTU of the guest, in bytes.
 func Judge(states []State, guestMTU int) []problem.Problem {
@@ -49,6 +53,10 @@ func (s *State) judge(guestMTU int) (all []problem.Problem) {
 	}
 	if s.Folder != "" && !s.Writable {
 		all = append(all, problem.Bad(s.Name, "test -w "+s.Folder, "the inventory's user may not make anything there", "name root as ssh.user, have the user become root (ssh.become: sudo), or name another data_dir"))
+	}
+	if s.Folder != "" && s.FreeDiskMiB < leastDiskMiB {
+		all = append(all, problem.Bad(s.Name, "df "+s.Folder, fmt.Sprintf("%d MiB are free", s.FreeDiskMiB),
+			fmt.Sprintf("free %d MiB there, which the programs and a trial's recordings take; or name another data_dir", leastDiskMiB)))
 	}
 	if at, found := folder.Stranger(s.self, s.Steps); found != "" {
 		all = append(all, folder.StrangerProblem(s.Name, at, found))

@@ -110,6 +110,7 @@ func TestJudge(t *testing.T) {
 		"a small MTU":            {func(all []State) { all[1].MTU = 1400 }, problems, []string{"host-b: /sys/class/net/br0/mtu: it carries frames of 1400 bytes, and the guest sends up to 1500: ip link set br0 mtu 1500"}},
 		"a small MTU at no site": {func(all []State) { all[2].MTU = 1400 }, problems, nil},
 		"a folder of somebody's": {func(all []State) { all[0].Writable = false }, problems, []string{"host-a: test -w /var/lib: the inventory's user may not make anything there"}},
+		"a full folder":          {func(all []State) { all[1].FreeDiskMiB = 63 }, problems, []string{"host-b: df /var/lib: 63 MiB are free: free 64 MiB there"}},
 		"somebody owns the way": {func(all []State) { all[0].Steps[1].Owner = 1000 }, problems,
 			[]string{"host-a: /var: it belongs to the user with the number 1000, and Heliotrope's programs, which root starts, are in the data folder: they could be exchanged: give the folder to root"}},
 		"nobody steers": {func(all []State) { all[0].Steering = "" }, warnings, []string{"host-a: /proc/*/comm: neither chronyd nor ntpd nor systemd-timesyncd runs"}},

@@ -168,7 +168,8 @@ state() {
 # changes nothing, and loads nothing.
 check() {
 	echo "tc $(/sbin/tc -V 2>&1)"
-	for module in sch_netem sch_ingress ifb cls_matchall act_mirred; do
+	# The last one is for the witness, which counts the WAN's traffic with nftables.
+	for module in sch_netem sch_ingress ifb cls_matchall act_mirred nf_tables; do
 		[ -e "/sys/module/$module" ] || /sbin/modprobe -n -q "$module" || echo "no-module $module"
 	done
 	if [ ! -e "$net/$device" ]; then
