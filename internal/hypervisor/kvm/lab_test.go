@@ -507,9 +507,9 @@ func (b *bed) foreignDisk(d hypervisor.Domain) {
 	b.sh(b.hosts[0].remote, `yes foreign | head -c "$2" > "$1"`, foreign, fmt.Sprint(diskMiB<<20))
 	sum := b.sh(b.hosts[1].remote, `sha256sum "$1"`, foreign)
 	m := b.begin(d)
-	m.params = replaced(m.params, libvirt.MigrateParamDestXML, strings.ReplaceAll(m.xml, d.Disk.Path, foreign))
+	m.opens.Disk.Path = foreign // so that the disk which QEMU opens is not the one that it must have open
 	err := m.prepare(b.Context())
-	require.ErrorContains(b, err, "it has opened "+foreign)
+	require.ErrorContains(b, err, "it has opened "+d.Disk.Path+", which is not of the domain's disk")
 	require.Equal(b, fault.Infrastructure, fault.Of(err))
 	_, err = m.settle(b.Context())
 	require.NoError(b, err)

@@ -44,8 +44,9 @@ type migration struct {
 	order          hypervisor.Order
 	name           string
 	source, target *client
-	domain         libvirt.Domain // at the source
-	xml            string         // of the domain at the target
+	domain         libvirt.Domain    // at the source
+	xml            string            // of the domain at the target
+	opens          hypervisor.Domain // whose disk QEMU must have open there
 	params         []libvirt.TypedParam
 	flags          libvirt.DomainMigrateFlags
 	cookie         []byte // what one phase returns for the next
@@ -168,6 +169,7 @@ func (m *migration) ready(ctx context.Context) error {
 	if m.xml, err = m.from.atTarget(text, m.order.AtTarget); err != nil {
 		return fault.As(fault.Infrastructure, err)
 	}
+	m.opens = m.order.AtTarget
 	m.flags = flagsOf(m.order)
 	m.params = paramsOf(m.order, m.to.machine.Address, m.xml)
 	if limit := m.order.MaxDowntime; limit > 0 {
@@ -198,7 +200,7 @@ func (m *migration) prepare(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(m.target.notStarted("prepare to take "+m.name, err), m.callBack())
 	}
-	if err = m.to.inspect(ctx, m.order.AtTarget); err == nil {
+	if err = m.to.inspect(ctx, m.opens); err == nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
