@@ -3,14 +3,18 @@ package traffic
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,8 +23,10 @@ import (
 
 	"github.com/google/nftables"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"heliotrope/internal/load/iolog"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/witness"
 )
 
@@ -179,6 +185,9 @@ func bridge() error {
 	if err := compare(before, after, want); err != nil {
 		return err
 	}
+	if err := checkSpread(counting); err != nil {
+		return err
+	}
 	if text, err := os.ReadFile("/sys/class/net/ifb-test/statistics/tx_packets"); err != nil || string(text) == "0\n" {
 		return fmt.Errorf("nothing was redirected: %q, %w", text, err)
 	}
@@ -194,7 +203,11 @@ func connect(siteB int) error {
 		"ip link add br0 type bridge forward_delay 0",
 		"ip link add " + wanDevice + " type veth peer name site-b",
 		"ip link set site-b netns " + strconv.Itoa(siteB),
-		"ip link set " + wanDevice + " master br0 up",
+		"ip link set " + wanDevice + " mtu 9000 master br0 up",
+		"ip link add site-a type veth peer name host-a",
+		"ip link set host-a addrgenmode none",
+		"ip link set host-a mtu 9000 up",
+		"ip link set site-a mtu 9000 master br0 up",
 		"ip link set br0 up",
 		addAddress(ours().bridge, "br0"),
 		"ip link add ifb-test type ifb",
@@ -203,6 +216,12 @@ func connect(siteB int) error {
 		"tc filter add dev " + wanDevice + " parent ffff: protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev ifb-test",
 	} {
 		if err := tool(line); err != nil {
+			return err
+		}
+	}
+	// Where it is loaded, the module br_netfilter would put headers into the linear part, and wants checksums.
+	for _, calls := range []string{"iptables", "ip6tables"} {
+		if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+calls, []byte("0"), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -232,7 +251,7 @@ func siteB() error {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return err
 	}
-	for _, line := range []string{"ip link set lo up", "ip link set site-b up", addAddress(ours().siteB, "site-b")} {
+	for _, line := range []string{"ip link set lo up", "ip link set site-b mtu 9000 up", addAddress(ours().siteB, "site-b")} {
 		if err := tool(line); err != nil {
 			return err
 		}
@@ -352,6 +371,81 @@ func compare(before, after counts, want map[string]int) error {
 		}
 	}
 	return nil
+}
+
+// checkSpread: the classes are found in packets of which only the Ethernet header is in the linear part, as in
+// long ones from a virtio card.
+func checkSpread(counting *Counting) error {
+	const packets = 20
+	before, err := look(counting)
+	if err != nil {
+		return err
+	}
+	frame, bytes := spreadFrame()
+	for range packets {
+		if err := sendFrame("host-a", frame); err != nil {
+			return err
+		}
+	}
+	var after counts
+	grown := func(class string) int64 { return after[class] - before[class] }
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err = poll.Until(ctx, time.Millisecond, func(context.Context) (bool, error) {
+		after, err = look(counting)
+		return err != nil || grown("migration"+witness.ToBPackets)+grown(witness.OtherClass+witness.ToBPackets) >= packets, err
+	})
+	if got := grown("migration" + witness.ToBBytes); err != nil || got != packets*int64(bytes) {
+		return fmt.Errorf("of %d spread bytes of a migration %d were counted, and %d as others: %w", packets*bytes, got, grown(witness.OtherClass+witness.ToBBytes), err)
+	}
+	return nil
+}
+
+// vnetHeaderBytes is the length of the header before a frame that says how much of it is to be linear:
+// struct virtio_net_hdr of linux/virtio_net.h.
+const vnetHeaderBytes = 10
+
+// spreadFrame is a frame of a migration from site A to site B, to a hardware address that nobody has, behind a header
+// that has the kernel make only the Ethernet header linear. The frame is longer than a page, because the kernel makes shorter
+// ones linear anyway (packet(7), PACKET_VNET_HDR; packet_alloc_skb of net/packet/af_packet.c).
+func spreadFrame() (data []byte, frameBytes int) {
+	const tcpBytes = 6000
+	vnet := make([]byte, vnetHeaderBytes)
+	binary.LittleEndian.PutUint16(vnet[2:], etherBytes)
+	from, to := ours().bridge.Addr(), ours().siteB.Addr()
+	ether, ip := []byte{2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8, 8, 0}, make([]byte, 20)
+	ip[0], ip[8], ip[9] = 4<<4|5, 64, unix.IPPROTO_TCP
+	binary.BigEndian.PutUint16(ip[2:], 20+tcpBytes)
+	addresses := ip[12:]
+	if from.Is6() {
+		ether[12], ether[13], ip = 0x86, 0xdd, make([]byte, 40)
+		ip[0], ip[6], ip[7] = 6<<4, unix.IPPROTO_TCP, 64
+		binary.BigEndian.PutUint16(ip[4:], tcpBytes)
+		addresses = ip[8:]
+	}
+	copy(addresses, slices.Concat(from.AsSlice(), to.AsSlice()))
+	tcp := make([]byte, tcpBytes)
+	binary.BigEndian.PutUint16(tcp[0:], 40000)
+	binary.BigEndian.PutUint16(tcp[2:], 8002)
+	tcp[12] = 5 << 4
+	data = slices.Concat(vnet, ether, ip, tcp)
+	return data, len(data) - vnetHeaderBytes
+}
+
+func sendFrame(device string, data []byte) error {
+	link, err := net.InterfaceByName(device)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // everything is sent
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil {
+		return err
+	}
+	return unix.Sendto(fd, data, 0, &unix.SockaddrLinklayer{Ifindex: link.Index, Halen: 6})
 }
 
 // checkOwned: nobody else may change the table, and it disappears with its owner.
