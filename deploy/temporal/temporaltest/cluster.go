@@ -60,8 +60,7 @@ func OnSQLite(dir string) []string {
 		"pluginName: postgres12_pgx", "pluginName: sqlite",
 		"databaseName: temporal\n", "databaseName: " + filepath.Join(dir, "temporal.db") + "\n",
 		"databaseName: temporal_visibility\n", "databaseName: " + filepath.Join(dir, "visibility.db") + "\n",
-		"maxConns: 20", "maxConns: 1", "maxIdleConns: 20", "maxIdleConns: 1",
-		"maxConns: 10", "maxConns: 1", "maxIdleConns: 10", "maxIdleConns: 1",
+		"maxConns: ", "maxConns: 1 # instead of ", "maxIdleConns: ", "maxIdleConns: 1 # instead of ",
 		"connectAttributes: { host: /run/postgresql }", `connectAttributes: { mode: rwc, setup: "true", journal_mode: WAL, synchronous: NORMAL }`,
 	}
 }
