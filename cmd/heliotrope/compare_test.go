@@ -100,7 +100,7 @@ func TestCompareOtherCells(t *testing.T) {
 	after := madeCampaign(t, func(o *answerstest.Options) { o.Storages = []string{"nfs"} })
 	out, _, code := compareCommand(before, after)
 	assert.Zero(t, code)
-	assert.Contains(t, out, "only in A: kvm-drbd-rtt30-database, outbound\n")
+	assert.Contains(t, out, "only in A: kvm-drbd-c-rtt30-database, outbound\n")
 	assert.Contains(t, out, "only in B: kvm-nfs-rtt90-database, outbound\n")
 	none := madeCampaign(t, func(o *answerstest.Options) { o.RTTsMs = []float64{160} })
 	_, stderr, code := compareCommand(before, none)

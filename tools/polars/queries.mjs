@@ -30,4 +30,5 @@ for (const block of blocks) {
   }
   results.push({ statement, rows });
 }
-console.log(JSON.stringify(results));
+// As in DuckDB's answers, infinity is a text: JSON has no number for it.
+console.log(JSON.stringify(results, (_, value) => typeof value === "number" && !Number.isFinite(value) ? String(value) : value));

@@ -20,6 +20,7 @@ type Options struct {
 	Hypervisors []string
 	Storages    []string // drbd has protocol C
 	RTTsMs      []float64
+	MemoriesMiB []int32 // of the guest; none: the inventory's
 	Blocks      int
 	Balanced    bool // each two blocks have each cell in both directions; which comes first is drawn
 	FixedOrder  bool // with Balanced: a cell's directions alternate from block to block, as in plans of earlier versions
@@ -28,8 +29,10 @@ type Options struct {
 	// ResponseMs and WANMB give the medians of a cell's longest response time and of its
 	// bytes on the WAN; other metrics follow from them.
 	ResponseMs, WANMB func(storage string, rttMs float64) float64
-	Sentinel          int     // number of the sentinel's trials
-	SentinelSlope     float64 // of the sentinel's IOPS, per hour
+	// Change, if set, changes the row of each trial of the matrix.
+	Change        func(*dataset.Trial)
+	Sentinel      int     // number of the sentinel's trials
+	SentinelSlope float64 // of the sentinel's IOPS, per hour
 }
 
 // Usual is a campaign in which DRBD sends fewer bytes over the WAN everywhere, and has
@@ -76,31 +79,27 @@ func Rows(o Options) answers.Rows {
 				rows.Traffic = append(rows.Traffic, dataset.Traffic{Trial: row.Key, Phase: phase, Class: judge.ClassInterface, Direction: direction, Bytes: int64(5e5 * wanMB), Packets: int64(i)})
 			}
 		}
+		if o.Change != nil && !row.Sentinel {
+			o.Change(&row)
+		}
 		rows.Trials = append(rows.Trials, row)
 	}
 	drawn := rand.New(rand.NewPCG(o.Seed, 78)) //nolint:gosec // likewise
 	first := map[string]int{}
 	for block := range o.Blocks {
-		for _, hypervisor := range o.Hypervisors {
-			for i, storage := range o.Storages {
-				for j, rtt := range o.RTTsMs {
-					row := dataset.Trial{Block: int32(block + 1), Hypervisor: hypervisor, Storage: storage, WAN: fmt.Sprintf("rtt=%vms", rtt), RTTMs: rtt, Direction: campaign.Outbound}
-					if storage == "drbd" {
-						row.DRBDProtocol = new("C")
-					}
-					row.CellID = strings.Join([]string{hypervisor, storage, fmt.Sprintf("rtt%v", rtt), "database"}, "-")
-					if block%2 == 0 {
-						first[row.CellID] = i + j
-						if !o.FixedOrder {
-							first[row.CellID] = drawn.IntN(2)
-						}
-					}
-					if o.Balanced && (block+first[row.CellID])%2 == 1 {
-						row.Direction = campaign.Return
-					}
-					add(row, o.ResponseMs(storage, rtt)*noise(), o.WANMB(storage, rtt)*noise(), 500*noise())
+		for _, cell := range o.cells() {
+			row := cell.row
+			row.Block = int32(block + 1)
+			if block%2 == 0 {
+				first[row.CellID] = cell.number
+				if !o.FixedOrder {
+					first[row.CellID] = drawn.IntN(2)
 				}
 			}
+			if o.Balanced && (block+first[row.CellID])%2 == 1 {
+				row.Direction = campaign.Return
+			}
+			add(row, o.ResponseMs(row.Storage, row.RTTMs)*noise(), o.WANMB(row.Storage, row.RTTMs)*noise(), 500*noise())
 		}
 	}
 	for range o.Sentinel {
@@ -109,6 +108,43 @@ func Rows(o Options) answers.Rows {
 			1000*noise(), 100*noise(), (500+o.SentinelSlope*hours)*noise())
 	}
 	return rows
+}
+
+// cell is what the trials of a cell have in common.
+type cell struct {
+	row    dataset.Trial
+	number int // of its storage and its RTT together
+}
+
+// cells are the cells in the order in which each block has them.
+func (o Options) cells() []cell {
+	var cells []cell
+	memories := o.MemoriesMiB
+	if len(memories) == 0 {
+		memories = []int32{0}
+	}
+	for _, hypervisor := range o.Hypervisors {
+		for i, storage := range o.Storages {
+			for j, rtt := range o.RTTsMs {
+				for _, memory := range memories {
+					row := dataset.Trial{Hypervisor: hypervisor, Storage: storage, WAN: fmt.Sprintf("rtt=%vms", rtt), RTTMs: rtt, Direction: campaign.Outbound}
+					parts := []string{hypervisor, storage}
+					if storage == "drbd" {
+						row.DRBDProtocol = new("C")
+						parts = append(parts, "c")
+					}
+					parts = append(parts, fmt.Sprintf("rtt%v", rtt), "database")
+					if memory != 0 {
+						row.GuestMemoryMiB = new(memory)
+						parts = append(parts, fmt.Sprintf("%dm", memory))
+					}
+					row.CellID = strings.Join(parts, "-")
+					cells = append(cells, cell{row, i + j})
+				}
+			}
+		}
+	}
+	return cells
 }
 
 // Write writes the campaign as a folder, compacted.
