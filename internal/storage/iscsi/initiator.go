@@ -114,7 +114,7 @@ func (s *System) ensureDaemon(ctx context.Context, n *node.Node) error {
 		delete(state.Started, daemonName) // someone else started it meanwhile
 		return n.SaveState(ctx, kind, state)
 	}
-	for range 50 { // it may write its file only after the command has ended
+	for range 200 { // it may write its file only after the command has ended
 		pid, err := daemonPID(ctx, n)
 		if err != nil {
 			return err
