@@ -85,7 +85,7 @@ func TestFrontendForOthers(t *testing.T) {
 	membership := regexp.MustCompile(`membershipPort: (\d+), bindOnIP: 0\.0\.0\.0`).FindSubmatch(described)
 	require.NotNil(t, membership)
 	stranger, err := tls.Dial("tcp", "127.0.0.1:"+string(membership[1]), &tls.Config{InsecureSkipVerify: true})
-	if err == nil {                                                                                             // TLS 1.3 refuses a client without a certificate after the handshake
+	if err == nil { // TLS 1.3 refuses a client without a certificate after the handshake
 		_, err = stranger.Read(make([]byte, 1))
 		_ = stranger.Close()
 	}

@@ -140,15 +140,25 @@ func TestAWorkerWithoutTheKey(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, asking.SignalWorkflow(t.Context(), "patient", "", "word", "again"))
 	<-heard
+	// Whoever shares a server has both keys: the worker goes on encrypting with its own one.
 	key, err := os.ReadFile(ours)
 	require.NoError(t, err)
-	file, err := os.OpenFile(theirs, os.O_WRONLY|os.O_APPEND, 0)
+	own, err := os.ReadFile(theirs)
 	require.NoError(t, err)
-	_, err = file.Write(key)
-	require.NoError(t, errors.Join(err, file.Close()))
+	appendTo(t, ours, own)
+	appendTo(t, theirs, key)
 	var said string
 	require.NoError(t, run.Get(t.Context(), &said))
 	assert.Equal(t, "hello world again", said)
+}
+
+// appendTo adds text to a file.
+func appendTo(t *testing.T, path string, text []byte) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	_, err = file.Write(text)
+	require.NoError(t, errors.Join(err, file.Close()))
 }
 
 type writerFunc func([]byte) (int, error)
