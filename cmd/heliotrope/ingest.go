@@ -19,7 +19,7 @@ import (
 
 // Limits within which ingesting stays, regardless of the number and length of logs.
 const (
-	ingestMemory = 200 << 20 // bytes of the Go heap; the program itself takes some 40 MiB
+	ingestMemory = 180 << 20 // bytes of the Go heap; the program itself takes some 50 MiB
 	mostAtOnce   = 4         // logs read at once, each with some 40 MiB
 )
 

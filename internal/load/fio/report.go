@@ -143,8 +143,10 @@ func (d *reportReader) wrong(at int, what string, err error) {
 	}
 }
 
-// mostJobs is how many jobs fio can run at once (REAL_MAX_JOBS in fio.h).
-const mostJobs = 4096
+const (
+	mostJobs = 4096 // that fio can run at once (REAL_MAX_JOBS in fio.h)
+	mostName = 1024 // bytes of a job's name: fio has room for 128 (FIO_JOBNAME_SIZE in its stat.h)
+)
 
 func (d *reportReader) read() {
 	start := DocumentAt(d.text)
@@ -328,6 +330,9 @@ func (d *reportReader) job(at int, path string, raw json.RawMessage) {
 	result := Job{Name: job.Name, Error: job.Error, StartedMs: job.Started}
 	if job.Started < 0 || job.Started > latestReportMs {
 		d.problem(at, "%sjob_start %d is no time", path, job.Started)
+	}
+	if len(job.Name) > mostName {
+		d.problem(at, "%sjobname has %d bytes: fio's are shorter", path, len(job.Name))
 	}
 	if job.Read == nil && job.Write == nil && job.Mixed == nil {
 		d.problem(at, "%sread and %swrite are missing", path, path)

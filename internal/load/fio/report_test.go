@@ -157,6 +157,7 @@ func TestBadReports(t *testing.T) {
 		"a bin of text":   {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": {"5": "x"}}}`), []string{`read.clat_ns.bins "5": "x" is no integer`}},
 		"bins in bins":    {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": {"5": {"6": 1}}}}`), []string{`read.clat_ns.bins "5": "{" is no integer`}},
 		"a list of bins":  {job(`{"total_ios": 1, "clat_ns": {"N": 1, "bins": [1]}}`), []string{`read.clat_ns.bins is no object`}},
+		"a long name":     {`{"fio version": "x", "jobs": [{"jobname": "` + strings.Repeat("x", 1025) + `", "read": {}}]}`, []string{"jobs[0].jobname has 1025 bytes"}},
 		"too many jobs":   {`{"fio version": "x", "jobs": [` + strings.Repeat(`{"read": {}},`, mostJobs) + `{}]}`, []string{"has more than 4096 jobs"}},
 		"jobs of text":    {`{"fio version": "x", "jobs": "none"}`, []string{"jobs is no list"}},
 		"a version 3":     {`{"fio version": 3, "jobs": [{"read": {}}]}`, []string{"fio version is a number, and no string in range"}},
