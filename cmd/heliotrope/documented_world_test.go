@@ -36,6 +36,7 @@ type world struct {
 // foreground is a command that runs until it is ended.
 type foreground struct {
 	command *exec.Cmd
+	says    *syncBuffer // on standard error
 	ended   chan error
 }
 
@@ -172,11 +173,11 @@ func (w *world) lease(folder string) (release func()) {
 func (w *world) start(folder, line, ready string) {
 	w.t.Helper()
 	w.endServing()
-	var out syncBuffer
+	out := &syncBuffer{}
 	command := documentedLine(context.WithoutCancel(w.t.Context()), folder, line) // endServing ends it
-	command.Stdout, command.Stderr = io.Discard, &out
+	command.Stdout, command.Stderr = io.Discard, out
 	require.NoError(w.t, command.Start(), line)
-	serving := &foreground{command: command, ended: make(chan error, 1)}
+	serving := &foreground{command: command, says: out, ended: make(chan error, 1)}
 	w.serving = serving
 	go func() { serving.ended <- command.Wait() }()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
@@ -193,6 +194,6 @@ func (w *world) endServing() {
 		return
 	}
 	_ = w.serving.command.Process.Signal(syscall.SIGTERM) // it may have ended
-	assert.NoError(w.t, <-w.serving.ended, "%s", w.serving.command.Args)
+	assert.NoError(w.t, <-w.serving.ended, "%s:\n%s", w.serving.command.Args, w.serving.says)
 	w.serving = nil
 }
