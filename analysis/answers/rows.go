@@ -33,7 +33,13 @@ func ReadCampaign(folder string) (Campaign, error) {
 	if err != nil {
 		return Campaign{}, err
 	}
-	return Sorted(manifest.Campaign, manifest.TestbedKind, rows)
+	campaign, err := Sorted(manifest.Campaign, manifest.TestbedKind, rows)
+	if err != nil {
+		return Campaign{}, err
+	}
+	state, err := dataset.ReadState(folder)
+	campaign.State = state.Text()
+	return campaign, err
 }
 
 func readRows(folder string) (manifest dataset.Manifest, rows Rows, err error) {

@@ -3,6 +3,8 @@ package answers_test
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -10,6 +12,7 @@ import (
 
 	"heliotrope/analysis/answers"
 	"heliotrope/analysis/answers/answerstest"
+	"heliotrope/analysis/dataset"
 	"heliotrope/internal/trial"
 )
 
@@ -51,6 +54,58 @@ func TestNumber(t *testing.T) {
 	require.NoError(t, again.UnmarshalJSON([]byte("null")))
 	assert.False(t, again.Known())
 	assert.Error(t, again.UnmarshalJSON([]byte(`"much"`)))
+}
+
+// TestThresholdWithoutValues: a cell of A that is not in B, or in which either campaign has
+// no value, is undecided and says why.
+func TestThresholdWithoutValues(t *testing.T) {
+	usual := answerstest.Usual()
+	whole, rows := answerstest.Rows(usual), answerstest.Rows(usual)
+	rows.Trials = slices.DeleteFunc(rows.Trials, func(row dataset.Trial) bool { return row.Storage == "drbd" && row.RTTMs == 30 })
+	for i := range rows.Trials {
+		row := &rows.Trials[i]
+		switch fmt.Sprint(row.Storage, row.RTTMs) {
+		case "nfs90":
+			row.Verdict = string(trial.TargetFailed)
+		case "iscsi90":
+			row.Verdict = string(trial.Invalid)
+		}
+	}
+	full, err := answers.Sorted("full", usual.Kind, whole)
+	require.NoError(t, err)
+	sparse, err := answers.Sorted("sparse", usual.Kind, rows)
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		before, after answers.Campaign
+		threshold     string
+		want          map[string]string // what is missing
+		cells         int
+	}{
+		"bytes":         {full, sparse, "wan_mb > +50%", map[string]string{"nfs": "no value in B", "iscsi": "no value in B", "drbd": "not in B"}, 12},
+		"level":         {full, sparse, "before_iops < -50%", map[string]string{"nfs": "no value in B", "iscsi": "no value in B", "drbd": "not in B"}, 12},
+		"failures":      {full, sparse, "failure_rate > +100", map[string]string{"iscsi": "no result in B", "drbd": "not in B"}, 12},
+		"from the side": {sparse, full, "wan_mb > +50%", map[string]string{"nfs": "no value in A", "iscsi": "no value in A"}, 11},
+		"in neither":    {sparse, sparse, "wan_mb > +50%", map[string]string{"nfs": "no value in A or B", "iscsi": "no value in A or B"}, 11},
+	} {
+		threshold, err := answers.ParseThreshold(test.threshold)
+		require.NoError(t, err)
+		versus, err := answers.Compare(test.before, test.after, []answers.Threshold{threshold})
+		require.NoError(t, err)
+		got := map[string]string{}
+		for _, cell := range versus.Thresholds[0].Cells {
+			if cell.Missing == "" {
+				assert.Equal(t, answers.ThresholdKept, cell.Verdict, "%s: %+v", name, cell)
+				assert.True(t, cell.High.Known(), "%s: %+v", name, cell)
+				continue
+			}
+			got[strings.Split(cell.ID, "-")[1]] = cell.Missing
+			assert.Equal(t, answers.ThresholdUndecided, cell.Verdict, "%s: %+v", name, cell)
+			assert.False(t, cell.Value.Known() || cell.Low.Known() || cell.High.Known() || cell.AdjustedP.Known(), "%s: %+v", name, cell)
+		}
+		assert.Equal(t, test.want, got, name)
+		assert.Len(t, versus.Thresholds[0].Cells, test.cells, name)
+		assert.False(t, versus.Thresholds[0].Fails, name)
+	}
 }
 
 // TestFailureRateThreshold: nine of ten failed in one cell, one of ten in another.

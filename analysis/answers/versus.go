@@ -27,6 +27,9 @@ type Versus struct {
 type Side struct {
 	TestbedKind string `json:"testbed_kind"`
 	Campaign    string `json:"campaign"`
+	// State says for people that the campaign still runs, or that some of its trials never
+	// ran (dataset.State's Text); "" when there is nothing to say.
+	State string `json:"state,omitempty"`
 }
 
 // CellName names a group.
@@ -91,7 +94,7 @@ func Compare(a, b Campaign, thresholds []Threshold) (Versus, error) {
 		}
 	}
 	for _, threshold := range thresholds {
-		exceeded, err := threshold.ask(both)
+		exceeded, err := threshold.ask(both, of.OnlyA)
 		if err != nil {
 			return of, err
 		}
@@ -158,7 +161,7 @@ type Campaign struct {
 // Sorted makes a Campaign from its rows. Its errors are those of Of.
 func Sorted(campaign, testbedKind string, rows Rows) (Campaign, error) {
 	all, err := sorted(campaign, testbedKind, rows)
-	return Campaign{Side{testbedKind, campaign}, all}, err
+	return Campaign{Side{TestbedKind: testbedKind, Campaign: campaign}, all}, err
 }
 
 // exceededVerdict is a threshold's verdict in one cell.
@@ -176,7 +179,7 @@ const (
 type Exceeded struct {
 	Threshold string         `json:"threshold"`
 	Fails     bool           `json:"fails"` // it is exceeded in a cell
-	Cells     []CellExceeded `json:"cells"` // cells in which both campaigns have the metric
+	Cells     []CellExceeded `json:"cells"` // all cells of the earlier campaign, A
 }
 
 // CellExceeded is the result of a threshold in one cell.
@@ -187,15 +190,51 @@ type CellExceeded struct {
 	High      Number          `json:"high"`
 	AdjustedP Number          `json:"adjusted_p"` // of being beyond the threshold, one-sided; Holm's over the cells. Not known for failure rates
 	Verdict   exceededVerdict `json:"verdict"`
+	// Missing says why nothing could be computed: no value in B, not in B. The verdict is then
+	// undecided, and the numbers are not known. "" otherwise.
+	Missing string `json:"missing,omitempty"`
 }
 
-// ask checks a threshold in each cell.
-func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
-	of := Exceeded{Threshold: t.String(), Cells: []CellExceeded{}}
-	var p []float64
-	if t.Metric == FailureRate {
-		return t.askFailures(both, of), nil
+// nothing is the result in a cell where a threshold cannot be checked.
+func nothing(name CellName, missing string) CellExceeded {
+	return CellExceeded{CellName: name, Value: Unknown, Low: Unknown, High: Unknown, AdjustedP: Unknown, Verdict: ThresholdUndecided, Missing: missing}
+}
+
+// missingIn says in which campaign a cell has nothing, as "no value in B"; "" when both have
+// something.
+func missingIn(what string, a, b int) string {
+	switch {
+	case a == 0 && b == 0:
+		return "no " + what + " in A or B"
+	case a == 0:
+		return "no " + what + " in A"
+	case b == 0:
+		return "no " + what + " in B"
 	}
+	return ""
+}
+
+// ask checks a threshold in each cell of both campaigns. The cells that only A has are
+// undecided.
+func (t Threshold) ask(both [][2]*sample, onlyA []CellName) (Exceeded, error) {
+	of := Exceeded{Threshold: t.String(), Cells: []CellExceeded{}}
+	var err error
+	if t.Metric == FailureRate {
+		t.askFailures(both, &of)
+	} else {
+		err = t.askMetric(both, &of)
+	}
+	for _, name := range onlyA {
+		of.Cells = append(of.Cells, nothing(name, "not in B"))
+	}
+	return of, err
+}
+
+// askMetric checks a threshold of a metric in each cell. It is an error when no cell has
+// values in both campaigns.
+func (t Threshold) askMetric(both [][2]*sample, of *Exceeded) error {
+	var p []float64
+	var tested []int // their cells, by number
 	metric := metricOf(t.Metric)
 	limit, how := 1+t.Value/100, stats.Ratio
 	moved := func(v float64) float64 { return v * limit }
@@ -205,7 +244,8 @@ func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
 	}
 	for _, cell := range both {
 		a, b := cell[0].values(metric), cell[1].values(metric)
-		if len(a) == 0 || len(b) == 0 {
+		if missing := missingIn("value", len(a), len(b)); missing != "" {
+			of.Cells = append(of.Cells, nothing(nameOf(cell[0]), missing))
 			continue
 		}
 		interval := stats.Default.Medians(b, a, how)
@@ -220,19 +260,19 @@ func (t Threshold) ask(both [][2]*sample) (Exceeded, error) {
 		if t.Below {
 			chance = test.Less
 		}
-		of.Cells, p = append(of.Cells, c), append(p, chance)
+		of.Cells, p, tested = append(of.Cells, c), append(p, chance), append(tested, len(of.Cells))
 	}
-	if len(of.Cells) == 0 {
-		return of, fmt.Errorf("--fail-if %q: no cell of both campaigns knows %s", of.Threshold, t.Metric)
+	if len(tested) == 0 {
+		return fmt.Errorf("--fail-if %q: no cell of both campaigns knows %s", of.Threshold, t.Metric)
 	}
 	for i, adjusted := range stats.Holm(p) {
-		c := &of.Cells[i]
+		c := &of.Cells[tested[i]]
 		if c.AdjustedP = Number(adjusted); c.Verdict == ThresholdExceeded && !(adjusted <= alpha) {
 			c.Verdict = ThresholdUndecided
 		}
 		of.Fails = of.Fails || c.Verdict == ThresholdExceeded
 	}
-	return of, nil
+	return nil
 }
 
 // verdict compares the interval of a change with the threshold's limit.
@@ -252,15 +292,18 @@ func (t Threshold) verdict(interval stats.Interval, limit float64) exceededVerdi
 
 // askFailures checks a threshold of the failure rates in each cell, in percentage points.
 // The intervals are wide enough to hold in all cells together (Bonferroni).
-func (t Threshold) askFailures(both [][2]*sample, of Exceeded) Exceeded {
+func (t Threshold) askFailures(both [][2]*sample, of *Exceeded) {
 	for _, cell := range both {
 		a, b := cell[0].cell(nil).Failures, cell[1].cell(nil).Failures
+		if missing := missingIn("result", a.Of, b.Of); missing != "" {
+			of.Cells = append(of.Cells, nothing(nameOf(cell[0]), missing))
+			continue
+		}
 		interval := stats.RateDifference(b.Count, b.Of, a.Count, a.Of, 1-alpha/float64(len(both)))
 		c := CellExceeded{CellName: nameOf(cell[0]), Value: 100 * (b.Share - a.Share), Low: Number(100 * interval.Low), High: Number(100 * interval.High), AdjustedP: Unknown}
 		c.Verdict = t.verdict(stats.Interval{Low: float64(c.Low), High: float64(c.High)}, t.Value)
 		of.Cells, of.Fails = append(of.Cells, c), of.Fails || c.Verdict == ThresholdExceeded
 	}
-	return of
 }
 
 // finite says whether a number can be a threshold.

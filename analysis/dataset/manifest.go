@@ -151,15 +151,13 @@ func Check(folder string) ([]Problem, error) {
 		return nil, err
 	}
 	var problems []Problem
-	listed := map[string]File{}
+	listed := manifest.listed()
 	for _, file := range manifest.Files {
-		listed[file.Path] = file
 		for _, text := range file.check(folder, manifest) {
 			problems = append(problems, Problem{file.Path, text})
 		}
 	}
 	for _, file := range slices.Concat(manifest.Evidence, manifest.Plan) {
-		listed[file.Path] = file
 		if text := file.checkEvidence(folder); text != "" {
 			problems = append(problems, Problem{file.Path, text})
 		}
@@ -181,6 +179,30 @@ func Check(folder string) ([]Problem, error) {
 	}
 	strays, err := strays(folder, listed, state.State == StateRunning)
 	return append(problems, strays...), err
+}
+
+// listed are all files of the manifest, by their paths.
+func (m Manifest) listed() map[string]File {
+	listed := map[string]File{}
+	for _, file := range slices.Concat(m.Files, m.Evidence, m.Plan) {
+		listed[file.Path] = file
+	}
+	return listed
+}
+
+// Strays lists what Check lists of files that are not in the manifest, such as rows that are
+// not compacted yet. It opens none of the files: whoever reads the tables alone asks it, and
+// Verify for the tables.
+func Strays(folder string) ([]Problem, error) {
+	state, err := ReadState(folder)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := ReadManifest(folder)
+	if err != nil {
+		return nil, err
+	}
+	return strays(folder, manifest.listed(), state.State == StateRunning)
 }
 
 // check says what is wrong with a file of the manifest.

@@ -49,13 +49,14 @@ threshold fails only when the interval of the change lies wholly beyond it, and 
 rank-sum test against A moved by CHANGE agrees (95 %, one-sided, corrected for the number
 of cells). A change that is not sure enough is told as undecided and does not fail: with
 few migrations nothing fails, so look at how many are undecided before you trust a 0.
+Cells of A that B does not have are undecided, and so are cells without a value in A or B.
 Failed migrations count as worse than all others in times, and have no bytes.
 
 Metrics: ` + strings.Join(answers.MetricNames(), ", ") + `.
 
 Exit codes: 0 no threshold is exceeded, 4 one is, 2 a threshold or an argument cannot be
-understood or campaigns of two kinds of testbeds are to be compared, 1 a dataset cannot be
-read or has nothing to compare.`,
+understood, campaigns of two kinds of testbeds are to be compared, or a dataset is not
+compacted, 1 a dataset cannot be read or has nothing to compare.`,
 		Example: `  heliotrope compare before/campaign=nightly after/campaign=nightly
   heliotrope compare before after --fail-if 'max_response_ms > +10%' --fail-if 'before_iops < -5%'
   heliotrope compare before after --json | jq '.cells[] | {cell_id, direction, metrics}'`,
@@ -130,14 +131,21 @@ func comparable(cmd *cobra.Command, path string) (answers.Campaign, error) {
 	if len(folders) > 1 {
 		return answers.Campaign{}, usageError{fmt.Errorf("%s holds %d campaigns: name one of them, as %s", path, len(folders), folders[0])}
 	}
-	state, err := dataset.ReadState(folders[0])
+	campaign, err := answers.ReadCampaign(folders[0])
 	if err != nil {
-		return answers.Campaign{}, err
+		return campaign, err
 	}
-	if text := state.Text(); text != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", folders[0], text)
+	strays, err := dataset.Strays(folders[0])
+	switch {
+	case err != nil:
+		return campaign, err
+	case len(strays) > 0:
+		return campaign, notWhole(folders[0], strays)
 	}
-	return answers.ReadCampaign(folders[0])
+	if campaign.State != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", folders[0], campaign.State)
+	}
+	return campaign, nil
 }
 
 // print shows a comparison to people, beginning with the kind of testbed of each campaign.
@@ -192,7 +200,11 @@ func printThreshold(out io.Writer, t answers.Exceeded) {
 		count[answers.ThresholdExceeded], len(t.Cells), count[answers.ThresholdKept], count[answers.ThresholdUndecided])
 	for _, cell := range t.Cells {
 		if cell.Verdict != answers.ThresholdKept {
-			fmt.Fprintf(out, "  %s: %s, %s: %s\n", cell.Verdict, cell.ID, cell.Direction, between(cell.Value, cell.Low, cell.High))
+			says := cell.Missing
+			if says == "" {
+				says = between(cell.Value, cell.Low, cell.High)
+			}
+			fmt.Fprintf(out, "  %s: %s, %s: %s\n", cell.Verdict, cell.ID, cell.Direction, says)
 		}
 	}
 }

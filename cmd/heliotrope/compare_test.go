@@ -15,6 +15,7 @@ import (
 	"heliotrope/analysis/answers"
 	"heliotrope/analysis/answers/answerstest"
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/trial"
 )
 
 // madeCampaign writes a made-up campaign, and returns the data folder.
@@ -106,6 +107,50 @@ func TestCompareOtherCells(t *testing.T) {
 	_, stderr, code := compareCommand(before, none)
 	assert.Equal(t, exitFailure, code)
 	assert.Contains(t, stderr, "no cell in common")
+}
+
+// Where every migration of B failed, or B does not have the cell, nothing is kept: the output
+// says what is missing.
+func TestCompareNothingInB(t *testing.T) {
+	before := madeCampaign(t, func(*answerstest.Options) {})
+	after := madeCampaign(t, func(o *answerstest.Options) {
+		o.Storages = []string{"nfs", "iscsi"}
+		o.Change = func(row *dataset.Trial) {
+			if row.Storage == "nfs" {
+				row.Verdict = string(trial.TargetFailed)
+			}
+		}
+	})
+	out, _, code := compareCommand(before, after, "--fail-if", "wan_mb > +50%", "--fail-if", "failure_rate > +20")
+	assert.Equal(t, exitExceeded, code, "as more migrations failed")
+	assert.Contains(t, out, "wan_mb > +50%: not exceeded: in 0 of 6 cells, kept in 2, undecided in 4\n")
+	assert.Contains(t, out, "  undecided: kvm-nfs-rtt90-database, outbound: no value in B\n")
+	assert.Contains(t, out, "  undecided: kvm-drbd-c-rtt90-database, outbound: not in B\n")
+}
+
+// TestCompareState: a campaign whose rows are not all in the tables is refused, unless it
+// still runs; then the JSON says so, too.
+func TestCompareState(t *testing.T) {
+	before, after := madeCampaign(t, func(*answerstest.Options) {}), madeCampaign(t, func(*answerstest.Options) {})
+	folder := filepath.Join(after, "campaign=made")
+	attempt := dataset.Attempt{Trial: dataset.Trial{Key: "00099.1", Sequence: 99, Attempt: 1, TestbedKind: "emulated", Verdict: string(trial.Invalid)}}
+	require.NoError(t, dataset.WriteAttempt(folder, attempt))
+	for _, args := range [][]string{{before, after}, {after, before}} {
+		out, stderr, code := compareCommand(args...)
+		assert.Equal(t, exitBadInput, code)
+		assert.Empty(t, out)
+		assert.Contains(t, stderr, "00099.1.arrows has rows that are not compacted yet")
+		assert.Contains(t, stderr, "`heliotrope compact ")
+	}
+	require.NoError(t, os.MkdirAll(filepath.Join(folder, "control"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "control", "state.json"), []byte(`{"state":"running","trials":99}`), 0o600))
+	out, stderr, code := compareCommand(before, after, "--json")
+	assert.Zero(t, code, stderr)
+	assert.Contains(t, stderr, "the campaign still runs")
+	var versus answers.Versus
+	require.NoError(t, json.Unmarshal([]byte(out), &versus), out)
+	assert.Empty(t, versus.A.State)
+	assert.Contains(t, versus.B.State, "still runs: this is what it has so far, of 99 trials")
 }
 
 // A table that differs from the manifest's is not believed.

@@ -138,21 +138,26 @@ func wholeDataset(folder string) error {
 	case err != nil:
 		return usageError{fmt.Errorf("%s cannot be read: %w", folder, err)}
 	case len(problems) > 0:
-		const most = 3
-		var texts []string
-		for _, problem := range problems[:min(most, len(problems))] {
-			texts = append(texts, problem.Path+" "+printable(problem.Text))
-		}
-		if more := len(problems) - len(texts); more > 0 {
-			texts = append(texts, fmt.Sprintf("and %d more, which `heliotrope check` tells", more))
-		}
-		return usageError{fmt.Errorf("%s is no whole dataset: %s. `heliotrope compact %s` puts rows into the tables that are not there yet, and tables in order; a damaged file of a trial comes back from a copy only",
-			folder, strings.Join(texts, "; "), folder)}
+		return notWhole(folder, problems)
 	}
 	if _, err := dataset.ReadManifest(folder); errors.Is(err, fs.ErrNotExist) {
 		return usageError{fmt.Errorf("%s has no rows in its tables yet: `heliotrope compact %s` puts there what the campaign has so far", folder, folder)}
 	}
 	return nil
+}
+
+// notWhole says what is wrong with a dataset that has problems.
+func notWhole(folder string, problems []dataset.Problem) error {
+	const most = 3
+	var texts []string
+	for _, problem := range problems[:min(most, len(problems))] {
+		texts = append(texts, problem.Path+" "+printable(problem.Text))
+	}
+	if more := len(problems) - len(texts); more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more, which `heliotrope check` tells", more))
+	}
+	return usageError{fmt.Errorf("%s is no whole dataset: %s. `heliotrope compact %s` puts rows into the tables that are not there yet, and tables in order; a damaged file of a trial comes back from a copy only",
+		folder, strings.Join(texts, "; "), folder)}
 }
 
 // openFile shows a file in this machine's browser.
