@@ -55,7 +55,7 @@ const mostMemory = "memory"
 // buckets of all lines, and a document of 600,000 jobs.
 func TestMemory(t *testing.T) {
 	folder, data := t.TempDir(), t.TempDir()
-	text := fullHistograms(500)
+	text := fullHistograms(300)
 	for i := range 4 {
 		put(t, folder, fmt.Sprintf("a_clat_hist.%d.log", i+1), text)
 	}
