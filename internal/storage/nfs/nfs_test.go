@@ -382,8 +382,12 @@ func TestIPv6(t *testing.T) {
 	bed := newBedAt(t, true, "fd00:198:18::")
 	server(t, bed.store, "0")
 	bed.store.On(remotetest.Prefix("stat", "-f"), remotetest.Reply{Stdout: "1000000 4096\n"})
-	bed.store.On(remotetest.Exactly("/usr/bin/pgrep", "-x", "rpc.mountd"), remotetest.Reply{Stdout: "7\n"})
-	bed.store.On(remotetest.Prefix("rpc.nfsd"))
+	bed.runs(t, "rpc.mountd", "7 900")
+	bed.runs(t, "nfsd")
+	bed.store.OnFunc(remotetest.Prefix("rpc.nfsd"), func(context.Context, remotetest.Call) remotetest.Reply {
+		bed.runs(t, "nfsd", "21 901")
+		return remotetest.Reply{}
+	})
 	bed.store.On(remotetest.Prefix("exportfs", "-u"))
 	bed.store.OnFunc(remotetest.Prefix("exportfs", "-o"), func(_ context.Context, call remotetest.Call) remotetest.Reply {
 		assert.Equal(t, []string{"[fd00:198:18::1]:" + exported, "[fd00:198:18::2]:" + exported}, call.Args[3:])
