@@ -24,6 +24,7 @@ import (
 	"heliotrope/internal/driver"
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/remote"
+	"heliotrope/internal/trial"
 )
 
 // Kind is a kind of hypervisor that a testbed may have. Package drivers registers each
@@ -190,6 +191,10 @@ type DiskFile interface {
 // LabelSeparator stands between a testbed's label and a name. No label contains it, so
 // the testbeds "lab" and "lab-2" never take each other's things.
 const LabelSeparator = "."
+
+// GuestEnd follows the label in the name of a testbed's guest. That is the only name by which
+// a log on a host is recognised as ours after its domain has gone.
+const GuestEnd = LabelSeparator + trial.Guest
 
 // Domain is a guest to run on one host: its paths are that host's own.
 type Domain struct {

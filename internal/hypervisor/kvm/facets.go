@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"heliotrope/internal/driver"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/witness"
 )
 
@@ -58,7 +59,7 @@ for p in $(` + listQEMU + `); do
 	esac
 	echo "$whose process ${name:-without a name}"
 done
-guest=$label` + ownName + `
+guest=$label` + hypervisor.GuestEnd + `
 known "$guest" || for f in "` + logs + `/$guest".*; do
 	test -f "$f" && ! test -L "$f" || continue
 	end=${f#"` + logs + `/$guest"}

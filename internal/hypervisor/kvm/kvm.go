@@ -200,7 +200,7 @@ func (h *Host) Teardown(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		names := []string{h.label + ownName}
+		names := []string{h.label + hypervisor.GuestEnd}
 		var errs []error
 		for _, state := range states {
 			names = append(names, state.Name)

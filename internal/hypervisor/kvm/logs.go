@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"heliotrope/internal/fault"
-	"heliotrope/internal/hypervisor"
-	"heliotrope/internal/trial"
 )
 
 // logEnd is the suffix that follows the domain's name in the name of a log. It
@@ -20,10 +18,6 @@ import (
 const logEnd = `\.log([.-][0-9]+)*(\.(gz|bz2|xz|zst))?`
 
 var logName = regexp.MustCompile("^(.+)" + logEnd + "$")
-
-// ownName is the name of the testbed's guest without the label. It is the only
-// name by which a log is recognised as ours after its domain has gone.
-const ownName = hypervisor.LabelSeparator + trial.Guest
 
 // domainsOfLog returns the names of the domains to which a file may belong as a
 // log, by the file's name; none when the file is no log. What looks like a

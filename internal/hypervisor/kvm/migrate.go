@@ -45,7 +45,6 @@ type migration struct {
 	name           string
 	source, target *client
 	domain         libvirt.Domain    // at the source
-	xml            string            // of the domain at the target
 	opens          hypervisor.Domain // whose disk QEMU must have open there
 	params         []libvirt.TypedParam
 	flags          libvirt.DomainMigrateFlags
@@ -166,12 +165,13 @@ func (m *migration) ready(ctx context.Context) error {
 	if err != nil {
 		return m.source.failed("ask for the XML of "+m.name, err)
 	}
-	if m.xml, err = m.from.atTarget(text, m.order.AtTarget); err != nil {
+	atTarget, err := m.from.atTarget(text, m.order.AtTarget)
+	if err != nil {
 		return fault.As(fault.Infrastructure, err)
 	}
 	m.opens = m.order.AtTarget
 	m.flags = flagsOf(m.order)
-	m.params = paramsOf(m.order, m.to.machine.Address, m.xml)
+	m.params = paramsOf(m.order, m.to.machine.Address, atTarget)
 	if limit := m.order.MaxDowntime; limit > 0 {
 		err := m.source.virt.DomainMigrateSetMaxDowntime(m.domain, uint64(max(limit.Milliseconds(), 1)), 0)
 		return m.source.failed("limit the downtime of "+m.name, err)
@@ -191,10 +191,11 @@ func (m *migration) prepare(ctx context.Context) error {
 		return m.source.failed("begin to migrate "+m.name, err)
 	}
 	// libvirt returns the XML that it was given. The target is sent no other.
-	if m.xml, err = m.from.atTarget(text, m.order.AtTarget); err != nil {
+	atTarget, err := m.from.atTarget(text, m.order.AtTarget)
+	if err != nil {
 		return errors.Join(fault.As(fault.Infrastructure, err), m.callBack())
 	}
-	m.params = replaced(m.params, libvirt.MigrateParamDestXML, m.xml)
+	m.params = replaced(m.params, libvirt.MigrateParamDestXML, atTarget)
 	m.note("prepare at " + m.to.Host())
 	m.cookie, _, err = m.target.virt.DomainMigratePrepare3Params(m.params, m.cookie, m.targetFlags())
 	if err != nil {

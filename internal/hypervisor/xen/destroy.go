@@ -13,17 +13,11 @@ import (
 	"heliotrope/internal/folder"
 	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/poll"
-	"heliotrope/internal/trial"
 )
 
 // fileEnds are the suffixes that follow the domain's name in the names of its
 // files.
 var fileEnds = []string{configEnd, targetEnd + configEnd, deviceEnd, scriptEnd}
-
-// ownName is the name of the testbed's guest without the label. It is the only name by
-// which a log is recognised as ours when neither its domain nor the domain's files are
-// there any more.
-const ownName = hypervisor.LabelSeparator + trial.Guest
 
 // Destroy ends the domain, and what an interrupted migration of it left. It
 // returns when the hypervisor holds nothing of them any more.
@@ -78,7 +72,7 @@ func (h *Host) Teardown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := append(slices.Collect(maps.Values(configured)), h.label+ownName)
+	names := append(slices.Collect(maps.Values(configured)), h.label+hypervisor.GuestEnd)
 	for _, domain := range ended {
 		names = append(names, listed{State: domain}.plain())
 	}

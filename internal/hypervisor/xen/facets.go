@@ -5,6 +5,7 @@ import (
 
 	"heliotrope/internal/driver"
 	"heliotrope/internal/folder"
+	"heliotrope/internal/hypervisor"
 	"heliotrope/internal/witness"
 )
 
@@ -75,7 +76,7 @@ done
 for file in "$folder"/*; do
 	[ ! -e "$file" ] || echo "ours file $file"
 done
-for name in "$folder/$label` + ownName + `" "$folder"/*` + configEnd + `; do
+for name in "$folder/$label` + hypervisor.GuestEnd + `" "$folder"/*` + configEnd + `; do
 	name=${name%` + configEnd + `}
 	[ -e "$name` + configEnd + `" ] || ! printf '%s\n' "$all" | grep -qxF -- "${name##*/}" || continue
 	name=${name##*/}
