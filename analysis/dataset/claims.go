@@ -111,7 +111,7 @@ func (r *Record) claim(ctx context.Context, change func(*claims) bool) error {
 	if err := replaceContent(path, append(text, '\n')); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return SyncFolder(filepath.Dir(path))
 }
 
 // firstFree is the first unit that has trials to run and that no lane holds; nil when there

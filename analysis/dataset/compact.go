@@ -131,7 +131,7 @@ func (c *compaction) merge(provenance Provenance) (merged []string, err error) {
 			}
 		}
 	}
-	return merged, syncFolder(c.folder)
+	return merged, SyncFolder(c.folder)
 }
 
 // find finds the attempts that have segments. It begins with those whose trial row is

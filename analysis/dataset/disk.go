@@ -39,7 +39,7 @@ func SetAside(path string) (string, error) {
 	if err := os.Rename(path, aside); err != nil { //nolint:forbidigo // set aside, not written
 		return "", err
 	}
-	return aside, syncFolder(filepath.Dir(path))
+	return aside, SyncFolder(filepath.Dir(path))
 }
 
 // temporary is the name under which a file is written before it is renamed. The name is
@@ -47,17 +47,14 @@ func SetAside(path string) (string, error) {
 // renameio are random.
 func temporary(path string) string { return path + ".tmp" }
 
-// syncFolder flushes a folder's entries to the disk.
-func syncFolder(path string) error {
+// SyncFolder flushes a folder's entries to the disk.
+func SyncFolder(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
 }
-
-// SyncFolder flushes a folder's entries to the disk, for those who keep files of their own in a campaign's folder.
-func SyncFolder(path string) error { return syncFolder(path) }
 
 // makeFolder makes a folder and its parents, and flushes the entries that it made.
 func makeFolder(path string) error {
@@ -73,7 +70,7 @@ func makeFolder(path string) error {
 	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncFolder(parent)
+	return SyncFolder(parent)
 }
 
 // replaceFile replaces a file as a whole, or leaves the old one: it writes the new one

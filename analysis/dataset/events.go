@@ -92,7 +92,7 @@ func (r *Record) note(event CampaignEvent) error {
 	if err := writeSealed(path, CampaignEvents, []CampaignEvent{event}); err != nil {
 		return err
 	}
-	if err := syncFolder(folder); err != nil {
+	if err := SyncFolder(folder); err != nil {
 		return err
 	}
 	return r.index.apply(event)

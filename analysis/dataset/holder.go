@@ -35,7 +35,7 @@ func (r *Record) Hold(holder Holder) error {
 	if err := replaceContent(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("note who runs the campaign: %w", err)
 	}
-	return syncFolder(filepath.Dir(path))
+	return SyncFolder(filepath.Dir(path))
 }
 
 // ReadHolder reads who runs the campaign, or ran it last. The error is fs.ErrNotExist when

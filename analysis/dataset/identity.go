@@ -100,7 +100,7 @@ func (f Frozen) write(folder string) (planSHA256 string, err error) {
 		if err := replaceContent(path, text); err != nil {
 			return "", err
 		}
-		if err := syncFolder(filepath.Dir(path)); err != nil {
+		if err := SyncFolder(filepath.Dir(path)); err != nil {
 			return "", err
 		}
 	}
@@ -163,7 +163,7 @@ func create(folder string, identity Identity, frozen Frozen) error {
 	if errors.Is(err, fs.ErrExist) { // another process was faster; Create checks whether it made the same campaign
 		err = nil
 	}
-	return errors.Join(err, os.Remove(whole), syncFolder(folder))
+	return errors.Join(err, os.Remove(whole), SyncFolder(folder))
 }
 
 // ReadIdentity reads a campaign's identity. The error is fs.ErrNotExist when the folder has

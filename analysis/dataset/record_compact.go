@@ -170,7 +170,7 @@ func (r *Record) setState(state string) error {
 	if err := replaceContent(path, append(text, '\n')); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return SyncFolder(filepath.Dir(path))
 }
 
 // ReadState reads whether a campaign runs; zero in a folder that is too old to note it.

@@ -177,5 +177,5 @@ func removeUnlessWritten(folder string) (bool, error) {
 	if err := os.RemoveAll(folder); err != nil {
 		return false, err
 	}
-	return true, syncFolder(filepath.Dir(folder))
+	return true, SyncFolder(filepath.Dir(folder))
 }

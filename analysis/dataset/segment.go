@@ -87,7 +87,7 @@ func OpenSegment[R any](path string, table *Table[R]) (*Segment[R], error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a segment: %w", err)
 	}
-	if err := syncFolder(filepath.Dir(path)); err != nil {
+	if err := SyncFolder(filepath.Dir(path)); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin segment %s: %w", path, err), side.Close())
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
@@ -124,7 +124,7 @@ func (s *Segment[R]) append(rows []R) error {
 		return err
 	}
 	if s.rows == 0 { // makes the segment's name durable, too
-		if err := syncFolder(filepath.Dir(s.path)); err != nil {
+		if err := SyncFolder(filepath.Dir(s.path)); err != nil {
 			return err
 		}
 	}

@@ -41,7 +41,7 @@ func (r *Record) TornDown(ctx context.Context, teardown Teardown) error {
 		if err := writeSealed(filepath.Join(folder, teardowns.prefix()+teardown.Trial+segmentSuffix), Teardowns, []Teardown{teardown}); err != nil {
 			return err
 		}
-		return syncFolder(folder)
+		return SyncFolder(folder)
 	})
 }
 

@@ -79,7 +79,7 @@ func WriteTrial(files TrialFiles) (WrittenTrial, error) {
 			return written, err
 		}
 	}
-	return written, syncFolder(folder)
+	return written, SyncFolder(folder)
 }
 
 func writeTrialFile[R any](table *Table[R], files TrialFiles, batches Batches[R]) (File, error) {
@@ -137,7 +137,7 @@ func WriteAttempt(campaignFolder string, attempt Attempt) error {
 	if err := writeSealed(filepath.Join(folder, trialPrefix+key+segmentSuffix), Attempts, []Trial{attempt.Trial}); err != nil {
 		return err
 	}
-	return syncFolder(folder)
+	return SyncFolder(folder)
 }
 
 // RemoveAttempt removes what WriteTrial and WriteAttempt left of an attempt that CompactCampaign has
@@ -154,7 +154,7 @@ func RemoveAttempt(campaignFolder, folder, key string) error {
 			return err
 		}
 	}
-	if err := syncFolder(segments); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := SyncFolder(segments); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.RemoveAll(filepath.Join(campaignFolder, filepath.FromSlash(folder)))
