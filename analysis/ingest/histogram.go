@@ -98,14 +98,16 @@ func (l *histogramLog) batches(r io.Reader) dataset.Batches[dataset.Histogram] {
 			yield(nil, err)
 			return
 		}
-		rows := make([]dataset.Histogram, 0, histogramRows+1)
+		rows, bytes := make([]dataset.Histogram, 0, histogramRows+1), 0 // and the length of their counts
 		var wrong problems
 		for line := (fio.HistogramLine{}); ; {
 			err := in.Next(&line)
 			if err == nil {
+				before := len(rows)
 				if rows, err = l.add(rows, &line); err != nil {
 					err = in.Problem(err)
 				}
+				bytes += countsBytes(rows[before:])
 			}
 			switch {
 			case errors.Is(err, io.EOF) && len(wrong) == 0:
@@ -116,11 +118,11 @@ func (l *histogramLog) batches(r io.Reader) dataset.Batches[dataset.Histogram] {
 			case err != nil && !wrong.more(err):
 				yield(nil, wrong.err())
 				return
-			case len(rows) >= histogramRows || countsBytes(rows) >= histogramBytes:
+			case len(rows) >= histogramRows || bytes >= histogramBytes:
 				if len(wrong) == 0 && !yield(rows, nil) {
 					return
 				}
-				rows = rows[:0]
+				rows, bytes = rows[:0], 0
 			}
 		}
 	}
