@@ -62,26 +62,33 @@ func Load(path string) (*Keys, error) {
 // read reads the file, and changes nothing when that fails. The key that encrypts stays the same
 // while it is in the file: a key that was added encrypts after a restart, when all machines have it.
 func (k *Keys) read() error {
-	info, err := os.Stat(k.path)
+	_, byID, newest, err := readFile(k.path)
 	if err != nil {
-		return fmt.Errorf("codec keys: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 || !info.Mode().IsRegular() {
-		return fmt.Errorf("codec keys: %s has mode %v: want a file that only its owner may read (chmod 600)", k.path, info.Mode())
-	}
-	text, err := os.ReadFile(k.path)
-	if err != nil {
-		return fmt.Errorf("codec keys: %w", err)
-	}
-	byID, newest, err := parse(text)
-	if err != nil {
-		return fmt.Errorf("codec keys: %s: %w", k.path, err)
+		return err
 	}
 	if byID[k.newest] == nil { // it is read for the first time, or the key was removed
 		k.newest = newest
 	}
 	k.byID = byID
 	return nil
+}
+
+// readFile reads a file of keys, which only its owner may have access to.
+func readFile(path string) (text []byte, byID map[string]cipher.AEAD, newest string, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("codec keys: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 || !info.Mode().IsRegular() {
+		return nil, nil, "", fmt.Errorf("codec keys: %s has mode %v: want a file that only its owner may read (chmod 600)", path, info.Mode())
+	}
+	if text, err = os.ReadFile(path); err != nil {
+		return nil, nil, "", fmt.Errorf("codec keys: %w", err)
+	}
+	if byID, newest, err = parse(text); err != nil {
+		err = fmt.Errorf("codec keys: %s: %w", path, err)
+	}
+	return text, byID, newest, err
 }
 
 // parse reads keys. Its errors name lines, but never their content.
@@ -148,10 +155,7 @@ func (k *Keys) decrypting(id string) (cipher.AEAD, error) {
 // AddKey makes a key and adds it to the file as the newest. It creates the file if there is none.
 // The key's ID begins with the date.
 func AddKey(path string) (id string, err error) {
-	var text []byte
-	if _, err = Load(path); err == nil {
-		text, err = os.ReadFile(path)
-	}
+	text, _, _, err := readFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
