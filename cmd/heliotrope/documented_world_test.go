@@ -53,7 +53,6 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Setenv(commandLineEnv, "1")
 	t.Setenv("PATH", w.programs+":"+os.Getenv("PATH"))
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each command of a program with the race detector takes 1 s longer
 	w.startTemporal()
 	w.furnish()
 	t.Cleanup(func() {
