@@ -100,21 +100,43 @@ func beating(details any) func(context.Context) error {
 	}
 }
 
-// useServer names the embedded server's program, and hides the user's own server and home.
+// usersServer are the variables that may name a server of the user.
+var usersServer = []string{"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_PROFILE", "TEMPORAL_API_KEY", temporal.CodecEnv}
+
+// hideUsersServer names the embedded server's program, and hides the user's own server from all tests.
+func hideUsersServer() error {
+	here, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	variables := map[string]string{"TEMPORAL_CONFIG_FILE": filepath.Join(here, "none.toml")}
+	for _, name := range usersServer {
+		variables[name] = ""
+	}
+	if os.Getenv(serverEnv) == "" {
+		variables[serverEnv] = filepath.Join(here, "../../bin/heliotrope-server")
+	}
+	for name, value := range variables {
+		err = errors.Join(err, os.Setenv(name, value))
+	}
+	return err
+}
+
+// serverEnv names the embedded server's program.
+const serverEnv = "HELIOTROPE_SERVER"
+
+// useServer is for tests that need the embedded server, and that run the command line. It hides the user's own home.
 func useServer(t *testing.T) {
 	t.Helper()
+	needServer(t)
 	ownHome(t)
-	if os.Getenv("HELIOTROPE_SERVER") != "" {
-		return
-	}
-	binary, err := filepath.Abs("../../bin/heliotrope-server")
-	if err == nil {
-		_, err = os.Stat(binary)
-	}
-	if err != nil {
+}
+
+func needServer(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(os.Getenv(serverEnv)); err != nil {
 		t.Fatalf("this test needs the embedded server: run `make server` (%v)", err)
 	}
-	t.Setenv("HELIOTROPE_SERVER", binary)
 }
 
 // serveStandIn runs an embedded server with a stand-in controller in this
@@ -132,16 +154,23 @@ func serveStandIn(t *testing.T) (c client.Client, stopController func()) {
 }
 
 // serveWith runs an embedded server, and a controller in this process, whose
-// client logs to log.
+// client logs to log. The command line finds them.
 func serveWith(t *testing.T, log zerolog.Logger, controller func(client.Client, temporal.Settings) worker.Worker) (c client.Client, stopController func()) {
 	t.Helper()
 	useServer(t)
+	return serveIn(t, stateDirOf(t), log, controller)
+}
+
+// serveIn does the same in a state folder.
+func serveIn(t *testing.T, stateDir string, log zerolog.Logger, controller func(client.Client, temporal.Settings) worker.Worker) (c client.Client, stopController func()) {
+	t.Helper()
+	needServer(t)
 	settings, err := temporal.LoadSettings()
 	if err != nil {
 		t.Fatal(err)
 	}
 	settings.Address = anyPort
-	stateDir, ctx := stateDirOf(t), t.Context()
+	ctx := t.Context()
 	unlock, err := lockServe(ctx, stateDir)
 	if err != nil {
 		t.Fatal(err)

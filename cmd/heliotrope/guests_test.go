@@ -34,7 +34,7 @@ phases: {warm_up: 1s, before: 3s, after: 3s}
 // TestGuestsAsFactors: a campaign whose guests differ in memory and processors has rows,
 // names and metrics that say so, and a larger memory migrates for longer.
 func TestGuestsAsFactors(t *testing.T) {
-	c := serveSimulated(t)
+	c := serveForCommands(t)
 	progress, folder := runSpec(t, c, "guests", guestsSpec, nil, nil)
 	require.Equal(t, 8, progress.Verdicts[trial.Valid], "%+v", progress)
 	problems, err := dataset.Check(folder)

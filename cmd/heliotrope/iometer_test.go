@@ -251,7 +251,7 @@ func TestIometerExportRefuses(t *testing.T) {
 // TestSimulatedExport checks that a campaign of the model is exported, reads back the same,
 // and has the numbers of table phases, except for the I/Os around the ends of the phases.
 func TestSimulatedExport(t *testing.T) {
-	_, folder := runSimulated(t, serveSimulated(t), "exports", 1, nil, nil)
+	_, folder := runSimulated(t, serveForCommands(t), "exports", 1, nil, nil)
 	out, problems, code := runIometer("export", folder)
 	require.Equal(t, 0, code, problems)
 	tests, err := results.Read("x.csv", strings.NewReader(out))

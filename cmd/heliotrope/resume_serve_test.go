@@ -38,7 +38,7 @@ func TestALostDatabaseLosesNoTrial(t *testing.T) {
 	useServer(t)
 	first, data := t.TempDir(), t.TempDir()
 	state := startOwnServe(t, first)
-	file := writeCampaign(t, strings.NewReplacer("NAME", "unit", "REPETITIONS", "10").Replace(simulatedSpec))
+	file := writeCampaign(t, strings.NewReplacer("NAME", "unit", "REPETITIONS", "6").Replace(simulatedSpec))
 	wantRun(t, 0, "campaign unit runs", "run", file, "--data", data, "--state-dir", first, "--detach")
 	folder := dataset.CampaignFolder(data, "unit")
 	await := func(done int) (rows []dataset.Trial) {
@@ -53,7 +53,7 @@ func TestALostDatabaseLosesNoTrial(t *testing.T) {
 		}))
 		return rows
 	}
-	const total = 60
+	const total = 36
 	await(5)
 	kill(t, first, state)
 	left, err := filepath.Glob(filepath.Join(first, "temporal.db*"))
@@ -74,7 +74,7 @@ func TestALostDatabaseLosesNoTrial(t *testing.T) {
 	second := t.TempDir()
 	t.Cleanup(func() { wantRun(t, 0, "", "stop", "--state-dir", second) })
 	startOwnServe(t, second) // at any port
-	stdout := wantRun(t, 0, "60 of 60 trials done (60 valid", "run", file, "--data", data, "--state-dir", second)
+	stdout := wantRun(t, 0, "36 of 36 trials done (36 valid", "run", file, "--data", data, "--state-dir", second)
 	assert.Contains(t, stdout, "completed")
 
 	after, results := map[string]dataset.Trial{}, map[int32]int{}

@@ -43,6 +43,9 @@ func TestMain(m *testing.M) {
 	}
 	switch os.Getenv(standInEnv) {
 	case "":
+		if err := hideUsersServer(); err != nil {
+			panic(err)
+		}
 		goleak.VerifyTestMain(m)
 	case "deaf":
 		deaf()

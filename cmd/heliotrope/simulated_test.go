@@ -49,17 +49,30 @@ repetitions: REPETITIONS
 phases: {warm_up: 1s, before: 3s, after: 3s}
 `
 
-// serveSimulated runs the real workflows and activities, with this process as the
-// controller.
+// serveSimulated runs the real workflows and activities, with this process as the controller. The test runs beside others
+// that call it, when all other tests have ended: it has a state folder of its own, where the command line does not look.
 func serveSimulated(t *testing.T) client.Client { return serveLogging(t, zerolog.Nop()) }
 
 // serveLogging is the same with a log.
 func serveLogging(t *testing.T, log zerolog.Logger) client.Client {
 	t.Helper()
-	c, _ := serveWith(t, log, func(c client.Client, settings temporal.Settings) worker.Worker {
-		return workers.Controller(c, workers.ControllerOptions{Log: log, Version: "test", Gate: gate.Options{Namespace: settings.Namespace}})
-	})
+	t.Parallel()
+	c, _ := serveIn(t, t.TempDir(), log, controllerOn(log))
 	return c
+}
+
+// serveForCommands is the same where the command line finds it. No other test runs meanwhile.
+func serveForCommands(t *testing.T) client.Client {
+	t.Helper()
+	c, _ := serveWith(t, zerolog.Nop(), controllerOn(zerolog.Nop()))
+	return c
+}
+
+// controllerOn makes the real controller.
+func controllerOn(log zerolog.Logger) func(client.Client, temporal.Settings) worker.Worker {
+	return func(c client.Client, settings temporal.Settings) worker.Worker {
+		return workers.Controller(c, workers.ControllerOptions{Log: log, Version: "test", Gate: gate.Options{Namespace: settings.Namespace}})
+	}
 }
 
 // runSimulated runs a campaign on lanes with faults, and returns its progress
@@ -71,6 +84,12 @@ func runSimulated(t *testing.T, c client.Client, name string, repetitions int, f
 
 // runSpec does the same with a given campaign file.
 func runSpec(t *testing.T, c client.Client, name, spec string, faults map[string]float64, change func(*workflows.CampaignInput)) (workflows.Progress, string) {
+	t.Helper()
+	return startSpec(t, c, name, spec, faults, change)(t)
+}
+
+// startSpec starts it, and returns a function that waits for its end.
+func startSpec(t *testing.T, c client.Client, name, spec string, faults map[string]float64, change func(*workflows.CampaignInput)) (end func(*testing.T) (workflows.Progress, string)) {
 	t.Helper()
 	r, err := loadRequest(writeCampaign(t, spec), t.TempDir())
 	if err != nil {
@@ -91,13 +110,21 @@ func runSpec(t *testing.T, c client.Client, name, spec string, faults map[string
 	if err != nil {
 		t.Fatal(err)
 	}
-	var result workflows.CampaignResult
-	if err := run.Get(t.Context(), &result); err != nil {
-		t.Fatal(err)
+	return func(t *testing.T) (workflows.Progress, string) {
+		t.Helper()
+		var result workflows.CampaignResult
+		if err := run.Get(t.Context(), &result); err != nil {
+			t.Fatal(err)
+		}
+		saveHistory(t, c, "campaign-"+name, run.GetID())
+		saveHistory(t, c, "lane-"+name, workflows.LaneID(name, input.Lanes[0].Name))
+		return result.Progress, dataset.CampaignFolder(r.dataDir, name)
 	}
-	saveHistory(t, c, "campaign-"+name, run.GetID())
-	saveHistory(t, c, "lane-"+name, workflows.LaneID(name, input.Lanes[0].Name))
-	return result.Progress, dataset.CampaignFolder(r.dataDir, name)
+}
+
+// sixLanes is the campaign file of that name, on six lanes: as many as it has trials when nothing is repeated.
+func sixLanes(name string) string {
+	return strings.NewReplacer("NAME", name, "REPETITIONS", "1", "lanes: 2", "lanes: 6").Replace(simulatedSpec)
 }
 
 // TestSimulatedCancelled: a cancelled campaign ends with the trials that it has, and with
@@ -114,22 +141,7 @@ func TestSimulatedCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := func() int {
-		var status workflows.CampaignStatus
-		answer, err := c.QueryWorkflow(t.Context(), run.GetID(), "", workflows.StatusQuery)
-		if err == nil {
-			err = answer.Get(&status)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return status.Progress.Done()
-	}
-	for done() < 5 {
-		if t.Context().Err() != nil {
-			t.Fatal(t.Context().Err())
-		}
-	}
+	awaitDone(t, c, "ended", 5)
 	if err := c.CancelWorkflow(t.Context(), run.GetID(), ""); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +229,7 @@ func TestSimulatedCampaign(t *testing.T) {
 // testbeds.
 func TestSimulatedOrdinary(t *testing.T) {
 	c := serveSimulated(t)
-	progress, folder := runSimulated(t, c, "ordinary", 1, nil, func(input *workflows.CampaignInput) {
+	progress, folder := runSpec(t, c, "ordinary", sixLanes("ordinary"), nil, func(input *workflows.CampaignInput) {
 		for i := range input.Lanes {
 			input.Lanes[i].LocalSteps = false
 		}
@@ -234,6 +246,13 @@ func TestSimulatedOrdinary(t *testing.T) {
 func TestSimulatedFaults(t *testing.T) {
 	var log syncBuffer
 	c := serveLogging(t, zerolog.New(&log).Level(zerolog.InfoLevel))
+	start := func(t *testing.T, name, fault string) (end func(*testing.T) (workflows.Progress, string)) {
+		return startSpec(t, c, name, sixLanes(name), map[string]float64{fault: 1}, func(input *workflows.CampaignInput) {
+			input.QuarantineAfter = 100 // the model's testbeds fail on purpose
+		})
+	}
+	// Its trials wait longer before each further try to provision. The other campaigns run meanwhile.
+	flaky := start(t, "flaky", "provision_fails")
 	for _, test := range []struct {
 		name    string
 		fault   string
@@ -243,17 +262,19 @@ func TestSimulatedFaults(t *testing.T) {
 	}{
 		{"failing", "migration_fails", trial.TargetFailed, 0, true},
 		{"crooked", "rtt_outside", trial.Valid, 6, true},
-		{"flaky", "provision_fails", trial.Valid, 6, true},
 		{"crowded", "memory_gone", trial.Valid, 6, true},
 		{"ending", "load_ends", trial.Invalid, 12, false}, // in the warm-up
 		{"hanging", "guest_hangs", trial.TargetFailed, 0, false},
 		{"diskless", "disk_stays_away", trial.TargetFailed, 0, true},
 		{"unplugged", "target_unplugged", trial.TargetFailed, 0, true},
+		{"flaky", "provision_fails", trial.Valid, 6, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			progress, folder := runSimulated(t, c, test.name, 1, map[string]float64{test.fault: 1}, func(input *workflows.CampaignInput) {
-				input.QuarantineAfter = 100 // the model's testbeds fail on purpose
-			})
+			end := flaky
+			if test.name != "flaky" {
+				end = start(t, test.name, test.fault)
+			}
+			progress, folder := end(t)
 			if progress.Verdicts[test.verdict] != 6 || progress.Retried != test.retried {
 				t.Errorf("%+v, want 6 × %s and %d more attempts", progress, test.verdict, test.retried)
 			}

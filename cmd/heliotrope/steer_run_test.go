@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
@@ -23,8 +25,8 @@ import (
 // skipped ones are not, and ended ones are run again, each once; and the dataset has an
 // event for each answer, and none for what was refused.
 func TestSteeredCampaign(t *testing.T) {
-	c := serveLogging(t, zerolog.Nop())
-	file := writeCampaign(t, strings.NewReplacer("NAME", "steered", "REPETITIONS", "12").Replace(simulatedSpec))
+	c := serveForCommands(t)
+	file := writeCampaign(t, strings.NewReplacer("NAME", "steered", "REPETITIONS", "6").Replace(simulatedSpec))
 	r, err := loadRequest(file, t.TempDir())
 	require.NoError(t, err)
 	input := r.input(simulatedLanes(r.spec.LaneCount()))
@@ -32,9 +34,7 @@ func TestSteeredCampaign(t *testing.T) {
 	lane := input.Lanes[0].Name
 	started, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
 	require.NoError(t, err)
-	for campaignStatus(t, c, started.GetID()).Progress.Done() < 2 {
-		require.NoError(t, t.Context().Err())
-	}
+	awaitDone(t, c, "steered", 2)
 	answered := 0
 	steer := func(want string, args ...string) {
 		t.Helper()
@@ -49,11 +49,12 @@ func TestSteeredCampaign(t *testing.T) {
 		require.Equal(t, exitBadInput, code, "%v: %s %s", args, stdout, stderr)
 		require.Contains(t, stderr, want, "%v", args)
 	}
-	cell, last := r.trials[0].CellID, r.trials[len(r.trials)-1]
+	cell, last := r.trials[0].CellID, r.trials[len(r.trials)-1].Sequence
 	steer("all lanes: paused now", "pause", "steered", "--now")
 	steer("3 trials more: numbers", "repeat", "steered", cell, "--times", "3")
-	steer("is skipped", "skip", "steered", "72")
-	refused("trial 72 is done already, or skipped", "skip", "steered", "72")
+	skipped := strconv.Itoa(last)
+	steer("is skipped", "skip", "steered", skipped)
+	refused("trial "+skipped+" is done already, or skipped", "skip", "steered", skipped)
 	refused("the plan has no cell", "repeat", "steered", "no-such-cell")
 	refused("is past", "until", "steered", "2020-01-01T00:00:00Z")
 	steer("all lanes: go on", "resume", "steered")
@@ -69,7 +70,7 @@ func TestSteeredCampaign(t *testing.T) {
 	}
 	var result workflows.CampaignResult
 	require.NoError(t, started.Get(t.Context(), &result))
-	require.Equal(t, map[trial.Verdict]int{trial.Valid: last.Sequence + 3 - 1, trial.Skipped: 1}, result.Progress.Verdicts)
+	require.Equal(t, map[trial.Verdict]int{trial.Valid: last + 3 - 1, trial.Skipped: 1}, result.Progress.Verdicts)
 	refused("there is nothing to steer", "pause", "steered")
 
 	folder := dataset.CampaignFolder(r.dataDir, "steered")
@@ -81,9 +82,9 @@ func TestSteeredCampaign(t *testing.T) {
 			counted[row.Sequence]++
 		}
 	}
-	for sequence := 1; sequence <= last.Sequence+3; sequence++ {
+	for sequence := 1; sequence <= last+3; sequence++ {
 		want := 1
-		if sequence == 72 {
+		if sequence == last {
 			want = 0
 		}
 		require.Equal(t, want, counted[int32(sequence)], "trial %d", sequence)
@@ -106,7 +107,7 @@ func TestSteeredCampaign(t *testing.T) {
 // paused, with its lane in quarantine, its time limit and its plan; orders that were taken
 // back before are gone, and each trial is run once.
 func TestSteeringOutlivesTheServer(t *testing.T) {
-	c := serveLogging(t, zerolog.Nop())
+	c := serveForCommands(t)
 	file, data := writeCampaign(t, strings.NewReplacer("NAME", "steered", "REPETITIONS", "3").Replace(simulatedSpec)), t.TempDir()
 	steer := func(args ...string) {
 		t.Helper()
@@ -143,17 +144,34 @@ func TestSteeringOutlivesTheServer(t *testing.T) {
 	require.Equal(t, map[trial.Verdict]int{trial.Valid: 18}, result.Progress.Verdicts)
 }
 
-// awaitStatus waits until a condition is true of a campaign's status.
-func awaitStatus(t *testing.T, c client.Client, name string, is func(workflows.CampaignStatus) bool) {
+// awaitStatus waits until the lanes of a campaign were started and a condition is true of its status, and returns that status.
+func awaitStatus(t *testing.T, c client.Client, name string, is func(workflows.CampaignStatus) bool) (status workflows.CampaignStatus) {
 	t.Helper()
-	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	var status workflows.CampaignStatus
 	err := poll.Until(limited, 20*time.Millisecond, func(ctx context.Context) (bool, error) {
-		err := query(ctx, c, workflows.CampaignID(name), &status)
-		return err == nil && len(status.Lanes) > 0 && is(status), err
+		status = askStatus(ctx, t, c, name)
+		return len(status.Lanes) > 0 && is(status), nil
 	})
 	require.NoError(t, err, "%+v", status)
+	return status
+}
+
+// askStatus asks a campaign for its status. On a busy machine the answer may not come in time: then there is none.
+func askStatus(ctx context.Context, t *testing.T, c client.Client, name string) (status workflows.CampaignStatus) {
+	t.Helper()
+	err := query(ctx, c, workflows.CampaignID(name), &status)
+	var late *serviceerror.DeadlineExceeded
+	if err != nil && !errors.As(err, &late) && !errors.Is(err, context.DeadlineExceeded) {
+		require.NoError(t, err)
+	}
+	return status
+}
+
+// awaitDone waits until so many trials of a campaign are done.
+func awaitDone(t *testing.T, c client.Client, name string, trials int) {
+	t.Helper()
+	awaitStatus(t, c, name, func(status workflows.CampaignStatus) bool { return status.Progress.Done() >= trials })
 }
 
 // terminateAll terminates everything that the server knows of a campaign, as if its
