@@ -18,7 +18,6 @@ func TestLabMirror(t *testing.T) {
 	lab := openLab(t)
 	t.Run("life cycle", func(t *testing.T) { mirrorLife(t, lab) })
 	t.Run("cut off", func(t *testing.T) { cutOff(t, lab, mirror.Kind) })
-	t.Run("cut off teardown", func(t *testing.T) { cutOffTeardown(t, lab, mirror.Kind) })
 }
 
 // mirrorLife writes a different text at each site: nothing is shared, and only

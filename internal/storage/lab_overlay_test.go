@@ -32,7 +32,6 @@ func TestLabOverlay(t *testing.T) {
 	}
 	t.Run("life cycle", func(t *testing.T) { overlayLife(t, lab, system) })
 	t.Run("cut off", func(t *testing.T) { cutOff(t, lab, overlays) })
-	t.Run("cut off teardown", func(t *testing.T) { cutOffTeardown(t, lab, overlays) })
 }
 
 func overlayLife(t *testing.T, lab *lab, system storage.Driver) {

@@ -113,74 +113,62 @@ func nextCutOff() int {
 	return 90 + rand.IntN(120)
 }
 
-// TestLabCutOff cuts a provision off at some places, and then either finishes
-// it or tears it down.
+// TestLabCutOff cuts provisions and teardowns off at some places.
 func TestLabCutOff(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.Name, func(t *testing.T) { cutOff(t, openLab(t), kind) })
 	}
 }
 
+// cutOff cuts a provision off, and then either finishes it or tears down what there is, now or
+// after the next provision. It cuts off the teardown of each finished disk, and then either
+// repeats it or first provides the disk again.
 func cutOff(t *testing.T, lab *lab, kind storage.Kind) {
 	sound := lab.driver(t, kind, lab.hosts)
 	lab.clean(t, sound)
 	before := lab.snapshot(t)
+	provide := func(ctx context.Context, system storage.Driver) error {
+		_, err := system.Provision(ctx, spec, storage.SiteA)
+		return err
+	}
+	tearDown := func(ctx context.Context, system storage.Driver) error { return system.Teardown(ctx) }
 	for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cut := &cutter{left: after, cancel: cancel}
-		_, err := lab.driver(t, kind, cut.wrap(lab.hosts)).Provision(ctx, spec, storage.SiteA)
-		cancel(nil)
-		done = err == nil
+		err := lab.cutOffAfter(t, after, kind, provide)
 		if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
-			t.Errorf("cut off after %d: %v", after, err)
+			t.Errorf("provision cut off after %d: %v", after, err)
 		}
-		whole := done || rand.IntN(2) == 0
+		provided := err == nil
+		whole := provided || rand.IntN(2) == 0
 		if whole {
 			disk, err := sound.Provision(t.Context(), spec, storage.SiteA)
 			if err != nil {
 				t.Fatalf("provision after a cut-off at %d: %v", after, err)
 			}
 			lab.write(t, disk, storage.SiteA, 1)
+			gone := lab.cutOffAfter(t, after, kind, tearDown) == nil
+			if done = provided && gone; !gone && rand.IntN(2) == 0 {
+				must(t, provide(t.Context(), sound))
+			}
 		}
-		// A half-made disk may stay for the next provision; a complete one may
-		// not.
+		// A half-made disk may stay for the next provision; a complete one may not.
 		if whole || rand.IntN(2) == 0 {
 			if err := sound.Teardown(t.Context()); err != nil {
 				t.Fatalf("teardown after a cut-off at %d: %v", after, err)
 			}
 			lab.asBefore(t, before)
 		}
-		t.Logf("cut off after %d: %v", after, err)
 	}
 }
 
-// TestLabCutOffTeardown cuts a teardown off at some places.
-func TestLabCutOffTeardown(t *testing.T) {
-	for _, kind := range kinds {
-		t.Run(kind.Name, func(t *testing.T) { cutOffTeardown(t, openLab(t), kind) })
-	}
-}
-
-func cutOffTeardown(t *testing.T, lab *lab, kind storage.Kind) {
-	sound := lab.driver(t, kind, lab.hosts)
-	lab.clean(t, sound)
-	before := lab.snapshot(t)
-	for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
-		_, err := sound.Provision(t.Context(), spec, storage.SiteA)
-		must(t, err)
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cut := &cutter{left: after, cancel: cancel}
-		err = lab.driver(t, kind, cut.wrap(lab.hosts)).Teardown(ctx)
-		cancel(nil)
-		done = err == nil
-		t.Logf("cut off after %d: %v", after, err)
-		if rand.IntN(2) == 0 || done {
-			must(t, sound.Teardown(t.Context()))
-			lab.asBefore(t, before)
-		}
-	}
-	must(t, sound.Teardown(t.Context()))
-	lab.asBefore(t, before)
+// cutOffAfter cuts off after so many steps what a driver does, and returns its error: nil when it was done before that.
+func (l *lab) cutOffAfter(t *testing.T, after int, kind storage.Kind, do func(context.Context, storage.Driver) error) error {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	cut := &cutter{left: after, cancel: cancel}
+	err := do(ctx, l.driver(t, kind, cut.wrap(l.hosts)))
+	t.Logf("cut off after %d: %v", after, err)
+	return err
 }
 
 func must(t *testing.T, err error) {

@@ -63,14 +63,14 @@ func write(ctx context.Context, t *testing.T, kind string) *writer {
 	return w
 }
 
-// more waits for fifty more heartbeats, seconds in which records are written.
+// more waits for twenty more heartbeats, two seconds in which records are written.
 func (w *writer) more(ctx context.Context, t *testing.T) {
 	t.Helper()
 	first, err := w.writes.Progress(ctx)
 	must(t, err)
 	pace := time.NewTicker(500 * time.Millisecond)
 	defer pace.Stop()
-	for last := first; last.Steps < first.Steps+50; {
+	for last := first; last.Steps < first.Steps+20; {
 		<-pace.C
 		last, err = w.writes.Progress(ctx)
 		must(t, err)

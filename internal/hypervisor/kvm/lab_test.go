@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,15 +183,34 @@ func (b *bed) where(name string, here, notHere *Host) {
 	require.Empty(b, pids)
 }
 
-// record watches a domain on a host as the witness does, until the returned
+// firstLine is a buffer whose channel is closed when something is written.
+type firstLine struct {
+	bytes.Buffer
+	there chan struct{}
+	once  sync.Once
+}
+
+func (w *firstLine) Write(text []byte) (int, error) {
+	defer w.once.Do(func() { close(w.there) })
+	return w.Buffer.Write(text)
+}
+
+// record watches a domain on a host as the witness does, from its return until the returned
 // function is called, which returns the lines.
 func (b *bed) record(h *Host, name string) (end func() []witness.DomainReading) {
+	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
 	conn, err := h.dial(ctx)
 	require.NoError(b, err)
-	var out bytes.Buffer
+	out := firstLine{there: make(chan struct{})}
 	ended := make(chan error, 1)
 	go func() { ended <- watch.Watching(ctx, conn, &out, hypervisor.UUID(name)) }()
+	select {
+	case <-out.there: // it is written after the watcher has subscribed to events
+	case err := <-ended:
+		cancel()
+		b.Fatalf("%s: the watcher has ended: %v", h.Host(), err)
+	}
 	return func() (readings []witness.DomainReading) {
 		cancel()
 		require.NoError(b, <-ended)
@@ -248,45 +268,6 @@ echo "$disk" "$base"`, folder, fmt.Sprint(diskMiB<<20), fmt.Sprint((diskMiB+2)<<
 	require.Len(b, devices, 2)
 	b.Cleanup(func() { b.sh(h.remote, `losetup -d "$1"; losetup -d "$2"`, devices...) })
 	return hypervisor.Disk{Path: devices[0], Base: devices[1], Copy: hypervisor.IncrementalCopy}
-}
-
-func TestLabLifecycle(t *testing.T) {
-	b := openBed(t)
-	d := b.domain(b.shared)
-	h := b.hosts[0]
-	require.NoError(t, h.Check(t.Context()))
-	require.NoError(t, h.CheckMigration(t.Context(), d, b.hosts[1]))
-	info, err := h.Info(t.Context())
-	require.NoError(t, err)
-	t.Logf("%+v", info)
-	end := b.record(h, d.Name)
-	started := time.Now()
-	require.NoError(t, h.Create(t.Context(), d))
-	t.Logf("created in %s", time.Since(started))
-	require.NoError(t, h.Create(t.Context(), d), "one that runs is left as it is")
-	b.where(d.Name, h, b.hosts[1])
-	b.writes(h, d.Name)
-	t.Logf("it writes after %s", time.Since(started))
-
-	require.NoError(t, h.Pause(t.Context(), d.Name))
-	require.NoError(t, h.Pause(t.Context(), d.Name))
-	paused := time.Now()
-	states, err := h.List(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, hypervisor.Paused, states[0].Status)
-	<-time.After(2 * time.Second)
-	least := time.Since(paused)
-	require.NoError(t, h.Unpause(t.Context(), d.Name))
-	require.NoError(t, h.Unpause(t.Context(), d.Name))
-	b.writes(h, d.Name)
-	require.NoError(t, h.Destroy(t.Context(), d.Name))
-	require.NoError(t, h.Destroy(t.Context(), d.Name))
-	readings := end()
-	stopped, resumed := change(readings, witness.DomainPaused), change(readings, witness.DomainRunning)
-	t.Logf("paused for at least %s, the watcher says %s", least, resumed.At.Sub(stopped.At))
-	require.GreaterOrEqual(t, resumed.At.Sub(stopped.At), least)
-	require.Equal(t, resolution(t), stopped.Spacing)
-	require.Equal(t, witness.DomainGone, change(readings, witness.DomainGone).State)
 }
 
 func resolution(t *testing.T) time.Duration { t.Helper(); return time.Microsecond }
@@ -369,18 +350,18 @@ func (b *bed) move(order hypervisor.Order, from *Host) hypervisor.Migration {
 	return account
 }
 
-// TestLabMigrations: one guest goes through everything that can happen during a
-// migration. Each step starts from where the one before left it, so that leftovers
-// in libvirt or in the guest would disturb the next step.
+// TestLabMigrations: one guest is made, goes through everything that can happen during a
+// migration, and is destroyed. Each step starts from where the one before left it, so that
+// leftovers in libvirt or in the guest would disturb the next step.
 func TestLabMigrations(t *testing.T) {
 	b := openBed(t)
 	d := b.domain(b.shared)
-	require.NoError(t, b.hosts[0].Create(t.Context(), d))
-	b.writes(b.hosts[0], d.Name)
 	for _, step := range []struct {
 		name string
 		run  func(*bed, hypervisor.Domain)
 	}{
+		{"made", (*bed).made},
+		{"paused", (*bed).paused},
 		{"there and back", (*bed).thereAndBack},
 		{"cancelled", (*bed).cancelled},
 		{"foreign disk", (*bed).foreignDisk},
@@ -388,6 +369,7 @@ func TestLabMigrations(t *testing.T) {
 		{"controller dies after perform", (*bed).diesAfterPerform},
 		{"controller dies after finish", (*bed).diesAfterFinish},
 		{"post-copy", (*bed).postCopy}, // back, from where the last has left it
+		{"destroyed", (*bed).destroyed},
 	} {
 		require.True(t, t.Run(step.name, func(t *testing.T) { step.run(b.in(t), d) }), "the guest is not where the next step begins")
 	}
@@ -398,6 +380,54 @@ func (b *bed) in(t *testing.T) *bed {
 	own := *b
 	own.T = t
 	return &own
+}
+
+// made makes the guest on the first host, twice: one that runs is left as it is.
+func (b *bed) made(d hypervisor.Domain) {
+	h := b.hosts[0]
+	require.NoError(b, h.Check(b.Context()))
+	require.NoError(b, h.CheckMigration(b.Context(), d, b.hosts[1]))
+	info, err := h.Info(b.Context())
+	require.NoError(b, err)
+	b.Logf("%+v", info)
+	started := time.Now()
+	require.NoError(b, h.Create(b.Context(), d))
+	b.Logf("created in %s", time.Since(started))
+	require.NoError(b, h.Create(b.Context(), d))
+	b.where(d.Name, h, b.hosts[1])
+	b.writes(h, d.Name)
+	b.Logf("it writes after %s", time.Since(started))
+}
+
+// paused pauses the guest: the watcher sees a pause that is at least as long.
+func (b *bed) paused(d hypervisor.Domain) {
+	h := b.hosts[0]
+	end := b.record(h, d.Name)
+	require.NoError(b, h.Pause(b.Context(), d.Name))
+	require.NoError(b, h.Pause(b.Context(), d.Name))
+	paused := time.Now()
+	states, err := h.List(b.Context())
+	require.NoError(b, err)
+	require.Equal(b, hypervisor.Paused, states[0].Status)
+	<-time.After(2 * time.Second)
+	least := time.Since(paused)
+	require.NoError(b, h.Unpause(b.Context(), d.Name))
+	require.NoError(b, h.Unpause(b.Context(), d.Name))
+	b.writes(h, d.Name)
+	readings := end()
+	stopped, resumed := change(readings, witness.DomainPaused), change(readings, witness.DomainRunning)
+	b.Logf("paused for at least %s, the watcher says %s", least, resumed.At.Sub(stopped.At))
+	require.GreaterOrEqual(b, resumed.At.Sub(stopped.At), least)
+	require.Equal(b, resolution(b.T), stopped.Spacing)
+}
+
+// destroyed destroys the guest: the watcher sees that it is gone.
+func (b *bed) destroyed(d hypervisor.Domain) {
+	h := b.hosts[0]
+	end := b.record(h, d.Name)
+	require.NoError(b, h.Destroy(b.Context(), d.Name))
+	require.NoError(b, h.Destroy(b.Context(), d.Name))
+	require.Equal(b, witness.DomainGone, change(end(), witness.DomainGone).State)
 }
 
 func (b *bed) thereAndBack(d hypervisor.Domain) {

@@ -143,46 +143,47 @@ func (x *bench) domains(t *testing.T, driver hypervisor.Driver) []string {
 	return names
 }
 
-// TestEachHostHasItsOwnPath: at the source the disk is the first loop device, which
-// at the target is somebody else's. That one is not touched, and after the
-// migration the guest writes to its own. Before that migration, a target whose disk
-// is no longer the recorded device is refused.
-func TestEachHostHasItsOwnPath(t *testing.T) {
+// TestLabMigrations: one guest goes through what can happen during a migration. Each step but the last leaves it at the
+// source. At the source the disk is the first loop device, which at the target is somebody else's: that one is never touched.
+func TestLabMigrations(t *testing.T) {
 	x := open(t)
 	atHome, atA := x.image(t, x.hostA, "disk", "empty")
 	foreign, same := x.image(t, x.hostB, "foreign", "somebody else's")
 	own, atB := x.image(t, x.hostB, "disk", "empty")
 	require.Equal(t, atA, same, "the paths must be the same, or nothing is tested")
 	domain := x.start(t, atA)
-	x.write(t, "at A")
 	sum := run(t, x.hostB, "sha256sum", foreign)
-	require.NoError(t, x.a.Check(t.Context()))
-	require.NoError(t, x.a.CheckMigration(t.Context(), domain, x.b))
-
 	order := hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB)}
-	x.refuseExchanged(t, order)
-	x.write(t, "still at A")
-	assert.Equal(t, "still at A", firstLine(t, x.hostA, atHome))
-
-	run(t, x.hostB, "sh", "-c", `losetup -d "$1" && losetup --direct-io=on "$1" "$2"`, "sh", atB, own)
-	account, err := x.a.Migrate(t.Context(), order)
-	require.NoError(t, err, account.Log)
-	t.Logf("%v, %d KiB", account.Duration().Round(100*time.Millisecond), account.StreamBytes>>10)
-	assert.Empty(t, x.domains(t, x.a))
-	assert.Equal(t, []string{domain.Name}, x.domains(t, x.b))
-
-	x.write(t, "at B")
-	assert.Equal(t, "at B", firstLine(t, x.hostB, own))
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"exchanged disk", func(t *testing.T) { x.refuseExchanged(t, order, own) }},
+		{"cancelled over tcp", func(t *testing.T) { x.cancelOver(t, order, "tcp") }},
+		{"cancelled over ssh", func(t *testing.T) { x.cancelOver(t, order, "ssh") }}, // and so does the next step
+		{"own paths", func(t *testing.T) { x.moveOnce(t, order, own) }},
+	} {
+		if !t.Run(step.name, func(t *testing.T) {
+			x.write(t, "before "+step.name)
+			require.Equal(t, "before "+step.name, firstLine(t, x.hostA, atHome))
+			step.run(t)
+		}) {
+			t.Fatal("the guest is not where the next step begins")
+		}
+	}
 	assert.Equal(t, sum, run(t, x.hostB, "sha256sum", foreign), "somebody else's disk was written to")
-	again, err := x.a.Migrate(t.Context(), order)
-	require.NoError(t, err)
-	assert.Zero(t, again.StreamBytes)
 }
 
-// refuseExchanged migrates, and while the memory is sent, something else is
-// attached in the place of the target's disk: the target is refused, and the guest
-// goes on at the source.
-func (x *bench) refuseExchanged(t *testing.T, order hypervisor.Order) {
+// stays requires that the guest runs at the source, and that nothing is left at the target.
+func (x *bench) stays(t *testing.T, domain hypervisor.Domain) {
+	t.Helper()
+	assert.Equal(t, []string{domain.Name}, x.domains(t, x.a))
+	assert.Empty(t, x.domains(t, x.b))
+}
+
+// refuseExchanged migrates, and while the memory is sent, something else is attached in the place of the target's disk: the
+// target is refused, and the guest goes on at the source. Then the target's own image is attached again.
+func (x *bench) refuseExchanged(t *testing.T, order hypervisor.Order, own string) {
 	t.Helper()
 	other := path.Join("/tmp", x.inv.Name+"-other")
 	t.Cleanup(func() {
@@ -199,47 +200,45 @@ func (x *bench) refuseExchanged(t *testing.T, order hypervisor.Order) {
 	assert.Equal(t, fault.Infrastructure, fault.Of(err))
 	var failed *hypervisor.MigrationError
 	assert.NotErrorAs(t, err, &failed)
-	assert.Equal(t, []string{order.Domain.Name}, x.domains(t, x.a))
-	assert.Empty(t, x.domains(t, x.b))
+	x.stays(t, order.Domain)
 	assert.Equal(t, "somebody else's", firstLine(t, x.hostB, other))
+	run(t, x.hostB, "sh", "-c", `losetup -d "$1" && losetup --direct-io=on "$1" "$2"`, "sh", order.AtTarget.Disk.Path, own)
 }
 
-// TestCancelledMigration: the guest goes on at the source, nothing is left at
-// the target, and the next migration works; that one goes over ssh.
-func TestCancelledMigration(t *testing.T) {
-	x := open(t)
-	own, atA := x.image(t, x.hostA, "disk", "empty")
-	there, atB := x.image(t, x.hostB, "disk", "empty")
-	domain := x.start(t, atA)
-	order := hypervisor.Order{Domain: domain, Target: x.b, AtTarget: x.domain(x.inv.Sites.B, atB)}
-	for _, transport := range []string{"tcp", "ssh"} {
-		machine := *x.inv.Machine(x.inv.Sites.A)
-		machine.Transport = transport
-		source, err := xen.Kind.New(hypervisor.Setup{Label: x.inv.Name, Machine: machine, Remote: x.hostA})
-		require.NoError(t, err)
-		require.NoError(t, source.Check(t.Context()))
-		require.NoError(t, source.CheckMigration(t.Context(), domain, x.b))
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		order.Progress = func(progress hypervisor.Progress) {
-			if progress.SentBytes > progress.MemoryBytes/4 {
-				cancel()
-			}
+// cancelOver migrates over a transport, over which the source also migrates afterwards, and cancels that when a quarter of
+// the memory was sent: the guest goes on at the source, and nothing is left at the target.
+func (x *bench) cancelOver(t *testing.T, order hypervisor.Order, transport string) {
+	t.Helper()
+	machine := *x.inv.Machine(x.inv.Sites.A)
+	machine.Transport = transport
+	source, err := xen.Kind.New(hypervisor.Setup{Label: x.inv.Name, Machine: machine, Remote: x.hostA})
+	require.NoError(t, err)
+	x.a = source
+	require.NoError(t, x.a.Check(t.Context()))
+	require.NoError(t, x.a.CheckMigration(t.Context(), order.Domain, x.b))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	order.Progress = func(progress hypervisor.Progress) {
+		if progress.SentBytes > progress.MemoryBytes/4 {
+			cancel()
 		}
-		_, err = source.Migrate(ctx, order)
-		require.ErrorIs(t, err, context.Canceled, transport)
-		assert.Equal(t, []string{domain.Name}, x.domains(t, x.a), transport)
-		assert.Empty(t, x.domains(t, x.b), transport)
-		x.write(t, "after "+transport)
-		assert.Equal(t, "after "+transport, firstLine(t, x.hostA, own))
-		x.a = source
 	}
-	order.Progress = nil
-	account, err := x.a.Migrate(t.Context(), order) // over ssh
+	_, err = x.a.Migrate(ctx, order)
+	require.ErrorIs(t, err, context.Canceled)
+	x.stays(t, order.Domain)
+}
+
+// moveOnce migrates twice: the guest moves once, and then writes to the target's own image.
+func (x *bench) moveOnce(t *testing.T, order hypervisor.Order, own string) {
+	t.Helper()
+	account, err := x.a.Migrate(t.Context(), order)
 	require.NoError(t, err, account.Log)
-	t.Logf("%v, %d KiB over ssh", account.Duration().Round(100*time.Millisecond), account.StreamBytes>>10)
+	t.Logf("%v, %d KiB", account.Duration().Round(100*time.Millisecond), account.StreamBytes>>10)
 	assert.Empty(t, x.domains(t, x.a))
-	assert.Equal(t, []string{domain.Name}, x.domains(t, x.b))
+	assert.Equal(t, []string{order.Domain.Name}, x.domains(t, x.b))
 	x.write(t, "at B")
-	assert.Equal(t, "at B", firstLine(t, x.hostB, there))
+	assert.Equal(t, "at B", firstLine(t, x.hostB, own))
+	again, err := x.a.Migrate(t.Context(), order)
+	require.NoError(t, err)
+	assert.Zero(t, again.StreamBytes)
 }
