@@ -27,7 +27,7 @@ HYPERVISOR ?= xen
 
 # A target passes these to other targets. Here they are emptied, so that variables of the
 # environment with the same names have no effect.
-CONTROLS :=
+SHORT :=
 LAB_SKIP :=
 LAB_LEAVE_OUT :=
 VSPHERE :=
@@ -60,9 +60,10 @@ GOVC := $(BIN)/tools/govc
 # How many packages of the linter are compiled at once; the linter is large.
 LINTER_JOBS ?= 2
 
-# The folders whose tests need a testbed, those of them with benchmarks, and the folders
-# with benchmarks that need no testbed.
+# The folders whose tests need a testbed, the names of these tests as a regular expression,
+# the folders of them with benchmarks, and the folders with benchmarks that need no testbed.
 LAB_PACKAGES = $(shell grep -rl --include='*_test.go' '^//go:build lab$$' . | xargs -r -n1 dirname | sort -u)
+LAB_NAMES = $(shell grep -rl --include='*_test.go' '^//go:build lab$$' . | xargs -r grep -oh '^func Test[A-Za-z0-9_]*' | cut -d ' ' -f 2 | sort -u | paste -sd '|')
 LAB_BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -l '^//go:build lab$$' | xargs -r -n1 dirname | sort -u)
 BENCH_PACKAGES = $(shell grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r grep -L '^//go:build ' | xargs -r -n1 dirname | sort -u)
 
@@ -124,9 +125,14 @@ $(POLARS): tools/polars/package.json tools/polars/package-lock.json
 demo: ## run a small version of the thesis' experiment: installs, builds, starts a testbed, migrates (HYPERVISOR=kvm: faster)
 	HYPERVISOR=$(HYPERVISOR) tools/demo
 
+# How many packages make test tests at once, and how many parallel tests of each: many tests
+# wait more than they work. The package that takes longest is named first.
+TEST_PACKAGES ?= 3
+TEST_PARALLEL ?= 4
+
 .PHONY: test
 test: build server $(DUCKDB) $(POLARS) ## run the unit tests with the race detector; a skipped test is a failure
-	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race -timeout 30m ./...
+	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all -race -timeout 30m -p $(TEST_PACKAGES) -parallel $(TEST_PARALLEL) ./cmd/heliotrope ./...
 
 .PHONY: test-faults
 test-faults: build server ## inject every fault in every phase of simulated trials, and print the matrix (FAULT_SEEDS=1: a third of the runs)
@@ -140,29 +146,30 @@ test-production: server ## run two controllers on a Temporal server on PostgreSQ
 	HELIOTROPE_SERVER=$(CURDIR)/$(SERVER) GO=$(GO) tools/test-all --all -race -tags production -timeout 30m -count=1 $(PRODUCTION) -run '^(TestProduction|TestControllersDoNotMeet)$$' ./cmd/heliotrope
 
 # Most tests need a testbed, but no particular hypervisor: they run on KVM's testbed, which
-# is faster. On Xen's testbed run the tests of what only Xen has, those of the witnesses, and
-# a migration under load over each storage system. On a testbed that HELIOTROPE_INVENTORY
-# names, all tests run that are possible with its hypervisor. The tests of the testbed itself
-# come last: they kill its nodes, which must not happen to real hosts.
+# is faster. On Xen's testbed run the tests of what only Xen has, a campaign's trial, and
+# migrations under load over the other storage systems. On a testbed that
+# HELIOTROPE_INVENTORY names, all tests run that are possible with its hypervisor. The tests
+# of the testbed itself come last: they kill its nodes, which must not happen to real hosts.
 #
-# make test-lab leaves to test-lab-full what other tests show. On KVM these are migrations
-# under load and the witnesses, which are part of the controls, and cancelling, which the
-# driver's own tests show; on Xen it is the migration over iSCSI under load, which is part of
-# TestLabWitnesses. Only test-lab-full has both engines of the load in one guest, foreign disks
-# at the target for each storage system (make test-lab has one for each driver), the vCenter's
-# tests on real guests, guests of `guest build` in QEMU, and tools/turns-check.
+# make test-lab leaves to test-lab-full what other tests show: CONTRIBUTING.md has the table.
+# These are the tests that it does not run on KVM, the folders all of whose tests it does not
+# run, and the test that it does not run on Xen.
 KVM_ELSEWHERE := TestMigrateUnderLoad|TestCancelledMigration|TestLabWitnesses|TestLabForeignDisk|TestLabEngines
-XEN_ELSEWHERE := TestMigrateUnderLoad/iscsi
+FOLDERS_ELSEWHERE := ./deploy/vcenter ./deploy/lab/image ./workers/agent
+XEN_ELSEWHERE := TestMigrateUnderLoad/nfs
+OF_HYPERVISOR = $(filter ./internal/hypervisor/$(HYPERVISOR:vsphere=kvm),$(LAB_PACKAGES))
 ANY_PACKAGES = $(filter-out ./internal/hypervisor/% ./deploy/lab $(LAB_LEAVE_OUT),$(LAB_PACKAGES))
 SKIP = $(if $(LAB_SKIP),-skip '$(LAB_SKIP)')
-LAB_TESTS = GO=$(GO) tools/test-all --all -race -tags lab -timeout 60m -p 1 -count=1
+LAB_TESTS = GO=$(GO) tools/test-all --all -race -tags lab -timeout 60m -p 1 -count=1 -run
+# The tests that need a testbed: make test has run the others in their packages.
+LAB_ALL = '^($(LAB_NAMES))$$'
 
 .PHONY: test-lab
 test-lab: build server $(DUCKDB) ## run the tests that need a testbed and most of examples/controls.yaml, on new testbeds (some minutes on Xen, the rest on KVM); or all of it on HELIOTROPE_INVENTORY
 	@if [ -n "$${HELIOTROPE_INVENTORY:-}" ]; then \
 		$(MAKE) --no-print-directory test-lab-all HYPERVISOR="$$(sed -n 's/^hypervisor: //p' "$$HELIOTROPE_INVENTORY")"; \
 	else \
-		$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere CONTROLS=--short LAB_SKIP='$(KVM_ELSEWHERE)' LAB_LEAVE_OUT='./deploy/vcenter ./deploy/lab/image' && $(MAKE) --no-print-directory test-lab-some HYPERVISOR=xen; \
+		$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere SHORT=--short LAB_SKIP='$(KVM_ELSEWHERE)' LAB_LEAVE_OUT='$(FOLDERS_ELSEWHERE)' && $(MAKE) --no-print-directory test-lab-some HYPERVISOR=xen; \
 	fi
 
 .PHONY: test-lab-full
@@ -178,11 +185,11 @@ BEHIND_VCENTER = tools/vsphere-check $(VSPHERE) && HELIOTROPE_INVENTORY="$$(tool
 
 .PHONY: test-lab-all
 test-lab-all: build
-	$(call with_testbed,$(if $(filter vsphere,$(HYPERVISOR)),$(BEHIND_VCENTER)) $(LAB_TESTS) $(SKIP) ./internal/hypervisor/$(HYPERVISOR:vsphere=kvm)/... $(ANY_PACKAGES) && tools/controls-check $(CONTROLS) $(if $(filter vsphere,$(HYPERVISOR)),&& tools/outcomes-check) && $(LAB_TESTS) $(SKIP) $$(sed -n 's/^kind: hardware.*/-skip ^TestRevive$$/p' "$$HELIOTROPE_INVENTORY") ./deploy/lab)
+	$(call with_testbed,$(if $(filter vsphere,$(HYPERVISOR)),$(BEHIND_VCENTER)) $(LAB_TESTS) $(LAB_ALL) $(SKIP) $(OF_HYPERVISOR) $(ANY_PACKAGES) && tools/controls-check $(SHORT) $(if $(filter vsphere,$(HYPERVISOR)),&& tools/outcomes-check $(SHORT)) && $(LAB_TESTS) $(LAB_ALL) $(SKIP) $$(sed -n 's/^kind: hardware.*/-skip ^TestRevive$$/p' "$$HELIOTROPE_INVENTORY") ./deploy/lab)
 
 .PHONY: test-lab-some
 test-lab-some: build
-	$(call with_testbed,$(LAB_TESTS) ./internal/hypervisor/$(HYPERVISOR)/... && tools/controls-check --one && $(LAB_TESTS) -run '^(TestLabWitnesses|TestMigrateUnderLoad)$$' -skip '$(XEN_ELSEWHERE)' ./internal/testbed ./deploy/lab)
+	$(call with_testbed,$(LAB_TESTS) $(LAB_ALL) $(OF_HYPERVISOR) && tools/controls-check --one && $(LAB_TESTS) '^TestMigrateUnderLoad$$' -skip '$(XEN_ELSEWHERE)' ./deploy/lab)
 
 .PHONY: bench
 bench: build server $(DUCKDB) ## run the benchmarks that need no testbed, percentiles of 100 million I/Os and ingest beside DuckDB, and 10,000 simulated trials on 100 lanes (BENCH_LANES="500 10": fewer), 1,000 with ordinary steps, on the embedded server and on PostgreSQL, and both engines of the load
