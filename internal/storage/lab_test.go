@@ -121,8 +121,9 @@ func TestLabCutOff(t *testing.T) {
 }
 
 // cutOff cuts a provision off, and then either finishes it or tears down what there is, now or
-// after the next provision. It cuts off the teardown of each finished disk, and then either
-// repeats it or first provides the disk again.
+// after the next provision. It cuts off the teardown of each finished disk, not later than the
+// provision, and then either repeats it or first provides the disk again. The first provision and
+// the last one, which is not cut off, are finished.
 func cutOff(t *testing.T, lab *lab, kind storage.Kind) {
 	sound := lab.driver(t, kind, lab.hosts)
 	lab.clean(t, sound)
@@ -132,21 +133,22 @@ func cutOff(t *testing.T, lab *lab, kind storage.Kind) {
 		return err
 	}
 	tearDown := func(ctx context.Context, system storage.Driver) error { return system.Teardown(ctx) }
-	for after, done := 1+rand.IntN(nextCutOff()), false; !done; after += nextCutOff() {
+	first, done := true, false
+	for after := 1 + rand.IntN(nextCutOff()); !done; after += nextCutOff() {
 		err := lab.cutOffAfter(t, after, kind, provide)
 		if err != nil && !errors.Is(err, errCut) && !errors.Is(err, context.Canceled) {
 			t.Errorf("provision cut off after %d: %v", after, err)
 		}
-		provided := err == nil
-		whole := provided || rand.IntN(2) == 0
+		done = err == nil
+		whole := first || done || rand.IntN(2) == 0
+		first = false
 		if whole {
 			disk, err := sound.Provision(t.Context(), spec, storage.SiteA)
 			if err != nil {
 				t.Fatalf("provision after a cut-off at %d: %v", after, err)
 			}
 			lab.write(t, disk, storage.SiteA, 1)
-			gone := lab.cutOffAfter(t, after, kind, tearDown) == nil
-			if done = provided && gone; !gone && rand.IntN(2) == 0 {
+			if lab.cutOffAfter(t, 1+rand.IntN(after), kind, tearDown) != nil && rand.IntN(2) == 0 {
 				must(t, provide(t.Context(), sound))
 			}
 		}
