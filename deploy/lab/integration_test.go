@@ -89,8 +89,8 @@ func startGuest(ctx context.Context, t testing.TB, tb *testbed.Testbed, at stora
 // hosts are as they were. DRBD replicates with protocol A, which it must leave for the migration
 // and return to, at both sites.
 func TestMigrateUnderLoad(t *testing.T) {
-	t.Run("iscsi", func(t *testing.T) { migrateUnderLoad(t, "iscsi", nil, storage.SiteA) })
-	t.Run("nfs", func(t *testing.T) { migrateUnderLoad(t, "nfs", nil, storage.SiteB) })
+	t.Run("iscsi", func(t *testing.T) { migrateUnderLoad(t, "iscsi", nil, storage.SiteB) })
+	t.Run("nfs", func(t *testing.T) { migrateUnderLoad(t, "nfs", nil, storage.SiteA) })
 	t.Run("drbd", func(t *testing.T) { migrateUnderLoad(t, "drbd", storage.Options{"protocol": "A"}, storage.SiteA) })
 }
 
