@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
@@ -67,8 +69,10 @@ func TestCancelledAtOnce(t *testing.T) {
 	input := r.input(simulatedLanes(r.spec.LaneCount()))
 	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
 	require.NoError(t, err)
-	for len(askStatus(t.Context(), t, c, "regretted").Lanes) == 0 { // without a pause, in which it would start them
-		require.NoError(t, t.Context().Err())
+	limited, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	for len(askStatus(limited, t, c, "regretted").Lanes) == 0 { // without a pause, in which it would start them
+		require.NoError(t, limited.Err())
 	}
 	require.NoError(t, c.CancelWorkflow(t.Context(), run.GetID(), ""))
 	require.ErrorContains(t, run.Get(t.Context(), nil), "canceled")
