@@ -11,7 +11,6 @@ import (
 	"heliotrope/internal/cause"
 	"heliotrope/internal/fault"
 	"heliotrope/internal/owner"
-	"heliotrope/internal/poll"
 	"heliotrope/internal/testbed"
 )
 
@@ -46,7 +45,7 @@ func owning(target Target, do work) work {
 		if err := hosts.Take(ctx, name, owner.Lease); err != nil {
 			return err
 		}
-		return keeping(ctx, hosts, name, func(ctx context.Context) error { return do(ctx, bed, p) })
+		return hosts.Keep(ctx, name, func(ctx context.Context) error { return do(ctx, bed, p) })
 	}
 }
 
@@ -71,46 +70,9 @@ func clearing(target Target, do work) work {
 			return taken.Err()
 		}
 		shared.Forgo(taken.Away)
-		err = keeping(ctx, taken.Leased, name, func(ctx context.Context) error { return do(ctx, bed, p) })
+		err = taken.Leased.Keep(ctx, name, func(ctx context.Context) error { return do(ctx, bed, p) })
 		return errors.Join(err, taken.Err())
 	}
-}
-
-// keeping runs do while it renews leases, and cuts it off when a lease is lost.
-func keeping(ctx context.Context, hosts owner.Hosts, name string, do func(context.Context) error) error {
-	working, cancel := context.WithCancelCause(ctx)
-	renewed := make(chan struct{})
-	go func() {
-		defer close(renewed)
-		cancel(keepLeases(working, hosts, name))
-	}()
-	err := do(working)
-	if lost := context.Cause(working); ctx.Err() == nil && lost != nil && err != nil {
-		err = lost
-	}
-	cancel(nil)
-	<-renewed
-	return err
-}
-
-// keepLeases renews leases until the context ends, or until one is lost.
-func keepLeases(ctx context.Context, hosts owner.Hosts, name string) error {
-	for poll.Pause(ctx, owner.RenewEvery) == nil {
-		if err := renewLeases(ctx, hosts, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// renewLeases is an error only when a lease is lost: a host that does not answer is asked
-// again later.
-func renewLeases(ctx context.Context, hosts owner.Hosts, name string) error {
-	err := hosts.Renew(ctx, name, owner.Lease)
-	if errors.Is(err, owner.ErrHeld) || errors.Is(err, owner.ErrLapsed) {
-		return err
-	}
-	return nil
 }
 
 // renewing returns a function that renews the leases of the target's testbed, but not more
@@ -127,7 +89,7 @@ func renewing(ctx context.Context, bed testbed.Bed, target Target) func() error 
 			return nil
 		}
 		last = time.Now()
-		return fault.Because(fault.Invalid, cause.Infrastructure, renewLeases(ctx, hosts, name))
+		return fault.Because(fault.Invalid, cause.Infrastructure, hosts.Refresh(ctx, name))
 	}
 }
 

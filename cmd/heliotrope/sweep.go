@@ -183,6 +183,11 @@ func (s *sweeper) remove(ctx context.Context, out io.Writer, bed sweepBed) error
 	}
 	bed.Forgo(taken.Away)
 	defer taken.Leased.Release(context.WithoutCancel(ctx), name) //nolint:errcheck // it ends by itself
+	return taken.Leased.Keep(ctx, name, func(ctx context.Context) error { return sweepLeased(ctx, out, bed, away) })
+}
+
+// sweepLeased removes what is ours from hosts that are leased to this command. Away says why others are not.
+func sweepLeased(ctx context.Context, out io.Writer, bed sweepBed, away error) error {
 	before, err := list(ctx, out, bed)
 	swept := bed.Sweep(ctx)
 	if err := errors.Join(away, err, swept); err != nil {

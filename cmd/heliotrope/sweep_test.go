@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"heliotrope/internal/inventory"
 	"heliotrope/internal/owner"
+	"heliotrope/internal/poll"
 	"heliotrope/internal/remote"
 	"heliotrope/internal/remote/remotetest"
 )
@@ -25,6 +27,7 @@ type sweptBed struct {
 	things  map[string][]string
 	problem error // of a host that is away
 	stays   bool  // what is there cannot be removed
+	slow    bool  // sweeping takes longer than a lease lasts
 	swept   int
 	forgo   map[string]error // the hosts on which nothing may be done
 }
@@ -47,8 +50,13 @@ func (b *sweptBed) Forgo(away map[string]error) { b.forgo = away }
 
 func (b *sweptBed) Ours(context.Context) (map[string][]string, error) { return b.things, b.problem }
 
-func (b *sweptBed) Sweep(context.Context) error {
+func (b *sweptBed) Sweep(ctx context.Context) error {
 	b.swept++
+	if b.slow {
+		if err := poll.Pause(ctx, 2*owner.Lease); err != nil {
+			return err
+		}
+	}
 	if !b.stays {
 		b.things = nil
 	}
@@ -116,6 +124,28 @@ func TestSweepRemoves(t *testing.T) {
 	code, stdout, stderr = bed.sweep("--yes")
 	assert.Zero(t, code, stderr)
 	assert.Equal(t, "testbed lab-1: removed 0 things\n", stdout)
+}
+
+// TestSweepRenewsItsLeases: a sweep that takes longer than a lease lasts keeps the hosts, and ends when it loses one.
+func TestSweepRenewsItsLeases(t *testing.T) {
+	renew := remotetest.Prefix("/bin/sh", "-s", "--", "renew")
+	synctest.Test(t, func(t *testing.T) {
+		bed := newSweptBed(t)
+		bed.slow = true
+		bed.host.On(renew)
+		code, _, stderr := bed.sweep("--yes")
+		assert.Zero(t, code, stderr)
+		assert.Greater(t, len(bed.leases()), int(owner.Lease/owner.RenewEvery))
+	})
+	synctest.Test(t, func(t *testing.T) {
+		bed := newSweptBed(t)
+		bed.slow = true
+		bed.host.OnFunc(renew, func(context.Context, remotetest.Call) remotetest.Reply { return remotetest.Reply{ExitCode: 3} })
+		code, _, stderr := bed.sweep("--yes")
+		assert.Equal(t, exitFailure, code)
+		assert.Contains(t, stderr, owner.ErrLapsed.Error())
+		assert.NotEmpty(t, bed.things, "nothing more is removed")
+	})
 }
 
 // TestSweepRefusesLeasedHosts: they are refused unless the owner is named.

@@ -157,25 +157,24 @@ func leaseOf(bed *testbed.Testbed, host *inventory.Machine) owner.Hosts {
 	return slices.DeleteFunc(bed.Leases(), func(one owner.Host) bool { return one.Name() != host.Name })
 }
 
-// take leases a host to the command, until release. When the host is leased already, the error is a problem that names the
-// owner. Its fix is ofCampaign when that is a campaign.
-func take(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine, command, ofCampaign string) (release func(), err error) {
+// leasing runs do while the host is leased to the command, and renews the lease meanwhile. When the host is leased already,
+// the error is a problem that names the owner. Its fix is ofCampaign when that is a campaign.
+func leasing(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine, command, ofCampaign string, do func(context.Context) error) error {
 	hosts, name := leaseOf(bed, host), ownerOf("worker "+command)
-	err = hosts.Take(ctx, name, owner.Lease)
+	err := hosts.Take(ctx, name, owner.Lease)
 	var held *owner.HeldError
 	if errors.As(err, &held) {
 		fix := held.Fix()
 		if owner.IsCampaign(held.Owner) {
 			fix = ofCampaign
 		}
-		return nil, problem.New(fault.Infrastructure, host.Name, "its lease", held.Found(), fix)
+		return problem.New(fault.Infrastructure, host.Name, "its lease", held.Found(), fix)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return func() {
-		_ = hosts.Release(context.WithoutCancel(ctx), name) // it ends by itself
-	}, nil
+	defer hosts.Release(context.WithoutCancel(ctx), name) //nolint:errcheck // it ends by itself
+	return hosts.Keep(ctx, name, do)
 }
 
 // installOn looks at the host's programs twice: before it takes the lease, because a host that has them already is not
@@ -191,12 +190,17 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 	if !slices.ContainsFunc(found.Programs, func(p hostProgram) bool { return !p.isOurs() }) {
 		return found, nil
 	}
-	release, err := take(ctx, bed, host, "install", "nothing: its campaign installs the programs of its controller with its next trial")
+	err = leasing(ctx, bed, host, "install", "nothing: its campaign installs the programs of its controller with its next trial", func(ctx context.Context) error {
+		found, err = w.installLeased(ctx, bed, host)
+		return err
+	})
+	return found, err
+}
+
+// installLeased installs the programs that are missing or others on a host that is leased to the command.
+func (w *workerCommand) installLeased(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine) (workerHost, error) {
+	found, err := w.look(ctx, bed, host)
 	if err != nil {
-		return found, err
-	}
-	defer release()
-	if found, err = w.look(ctx, bed, host); err != nil {
 		return found, err
 	}
 	if err := folder.CheckOwners(ctx, bed.Host(host.Name), bed.ProgramDir(host.Name)); err != nil {
@@ -226,11 +230,16 @@ func (w *workerCommand) installOn(ctx context.Context, bed *testbed.Testbed, hos
 // removeFrom looks at the host's programs once, when nobody else can change them any more: what is there before the lease was
 // taken, a campaign that ends meanwhile may remove. So it says nothing of the programs of a host that is refused.
 func (w *workerCommand) removeFrom(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine) (workerHost, error) {
-	release, err := take(ctx, bed, host, "remove", "let that end, or end it where it runs: it takes the programs away by itself")
-	if err != nil {
-		return nothingOf(host), err
-	}
-	defer release()
+	found := nothingOf(host)
+	err := leasing(ctx, bed, host, "remove", "let that end, or end it where it runs: it takes the programs away by itself", func(ctx context.Context) (err error) {
+		found, err = w.removeLeased(ctx, bed, host)
+		return err
+	})
+	return found, err
+}
+
+// removeLeased removes the programs from a host that is leased to the command.
+func (w *workerCommand) removeLeased(ctx context.Context, bed *testbed.Testbed, host *inventory.Machine) (workerHost, error) {
 	found, err := w.look(ctx, bed, host)
 	if err != nil {
 		return found, err
