@@ -42,19 +42,24 @@ func main() {
 	}
 }
 
-// untilSignalled returns a context that the first Ctrl-C or SIGTERM ends. A second one has
-// its usual effect: it ends the process at once.
+// untilSignalled returns a context that the first Ctrl-C, SIGTERM or SIGHUP ends. A second Ctrl-C or SIGTERM has
+// its usual effect: it ends the process at once. A second SIGHUP has none, because a terminal that closes may send
+// two, one by the kernel and one by the shell. A command that nohup(1) has started ignores SIGHUP.
 func untilSignalled() (ctx context.Context, stop context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		defer cancel()
-		defer signal.Stop(signals) // before anybody learns of the first one
 		select {
 		case <-signals:
 		case <-ctx.Done():
 		}
+		signal.Ignore(syscall.SIGHUP)
+		signal.Stop(signals) // before anybody learns of the first one
 	}()
 	return ctx, cancel
 }

@@ -93,6 +93,43 @@ func TestASecondInterruptEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestHangUp: a terminal that closes ends a command in order, even when it says so twice; and not at all with nohup.
+func TestHangUp(t *testing.T) {
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP) // so that it is not ignored in the command, even where it is in this process
+	defer signal.Stop(hangUps)
+	for name, test := range map[string]struct {
+		command []string
+		signals []os.Signal // before the command is asked to end
+	}{
+		"":      {[]string{ownProgram(t)}, []os.Signal{syscall.SIGHUP}},
+		"nohup": {[]string{"nohup", ownProgram(t)}, []os.Signal{syscall.SIGHUP, os.Interrupt}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			command := exec.Command(test.command[0], test.command[1:]...)
+			command.Env = append(os.Environ(), standInEnv+"=deaf")
+			out, err := command.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, command.Start())
+			said := bufio.NewScanner(out)
+			require.True(t, said.Scan())
+			for _, signal := range test.signals {
+				require.NoError(t, command.Process.Signal(signal))
+			}
+			require.True(t, said.Scan())
+			require.Equal(t, "was asked to end", said.Text())
+			for _, signal := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM} {
+				require.NoError(t, command.Process.Signal(signal))
+			}
+			var ended *exec.ExitError
+			require.ErrorAs(t, command.Wait(), &ended)
+			status, ok := ended.Sys().(syscall.WaitStatus)
+			require.True(t, ok)
+			require.Equal(t, syscall.SIGTERM, status.Signal())
+		})
+	}
+}
+
 // standIn takes the lock, reports that it is ready, and waits for SIGTERM.
 func standIn(stateDir string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
