@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -240,6 +241,11 @@ func TestRefused(t *testing.T) {
 	require.ErrorContains(t, err, "has another dataset")
 	_, _, err = Find(filepath.Join(data, "none"))
 	require.ErrorContains(t, err, "no such file")
+	pipe := filepath.Join(data, "b_lat.1.log")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	_, _, err = Find(pipe) // which would wait for whoever writes
+	require.ErrorContains(t, err, "is a device, a pipe or a socket")
+	assert.Equal(t, fault.BadInput, fault.Of(err))
 	put(t, data, "x/a_lat.1.log", "")
 	put(t, data, "y/a_lat.1.log", "")
 	_, _, err = Find(filepath.Join(data, "x"), filepath.Join(data, "y"))

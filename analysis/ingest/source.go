@@ -54,8 +54,8 @@ type Skipped struct {
 // according to its content, whatever its name is. Of several logs of a job Find takes the best one: of
 // single I/Os from submission to completion (lat), then without the submission (clat), then histograms.
 // Other files of folders are skipped, and symbolic links in them are not followed. A file or folder that cannot be
-// read is a source too: Run says why it fails. A path that does not exist, and two files with the same name, are
-// fault.BadInput.
+// read is a source too: Run says why it fails. A path that does not exist or is a device, a pipe or a socket, and two
+// files with the same name, are fault.BadInput.
 func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 	f := finder{places: map[string]string{}}
 	for _, path := range paths {
@@ -65,6 +65,8 @@ func Find(paths ...string) (sources []Source, skipped []Skipped, err error) {
 			return nil, nil, fault.New(fault.BadInput, "ingest: %w", err)
 		case info.IsDir():
 			err = filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error { return f.found(path, name, entry, err) }) //nolint:gosec // likewise
+		case !info.Mode().IsRegular(): // each file is read twice
+			err = fault.New(fault.BadInput, "ingest: %s is a device, a pipe or a socket: give a file or a folder", path)
 		default:
 			err = f.named(path, info)
 		}
