@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -40,6 +41,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"heliotrope/deploy/temporal"
+	"heliotrope/internal/gate"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/remote/remotetest"
 	"heliotrope/workflows"
@@ -105,6 +107,38 @@ func TestNoSecretIsLeftAnywhere(t *testing.T) {
 	s.folder("the state folder", stateDir, hooksFile)
 	s.folder("the server's folder", server)
 	s.found(t, "the histories", "the dataset", "the state folder", "the server's folder", "the processes")
+}
+
+// TestNoSealingKeyIsLeftAnywhere: after a campaign, a key by which payloads are encrypted is only in its file, and the key that seals
+// tasks is only in gate.key.
+func TestNoSealingKeyIsLeftAnywhere(t *testing.T) {
+	useServer(t)
+	folder := t.TempDir()
+	keys, stateDir, data := filepath.Join(folder, "keys"), filepath.Join(folder, "state"), filepath.Join(folder, "data")
+	wantRun(t, 0, "is the newest of "+keys, "temporal", "codec-key", keys)
+	text, err := os.ReadFile(keys)
+	require.NoError(t, err)
+	fields := strings.Fields(string(text))
+	key := fields[len(fields)-1]
+	raw, err := base64.StdEncoding.DecodeString(key)
+	require.NoError(t, err)
+	t.Setenv(temporal.CodecEnv, keys)
+	startOwnServe(t, stateDir)
+	gateKey, err := os.ReadFile(filepath.Join(stateDir, gateKeyFile))
+	require.NoError(t, err)
+	require.Len(t, gateKey, gate.KeyBytes)
+
+	s := &search{t: t, secrets: map[string]string{"a key of payloads": key, "the bytes of a key of payloads": string(raw), "gate.key": string(gateKey)}}
+	file := writeCampaign(t, strings.NewReplacer("NAME", markedName, "REPETITIONS", "1").Replace(simulatedSpec))
+	for _, args := range [][]string{{"run", file, "--data", data, "--state-dir", stateDir}, {"status", "--state-dir", stateDir}, {"temporal", "codec-key", keys}} {
+		code, stdout, stderr := run(t, args...)
+		require.Zero(t, code, stderr)
+		s.look(args[0]+" printed", []byte(stdout+stderr))
+		s.look("the processes", commandLines(t))
+	}
+	s.folder("the dataset", data)
+	s.folder("the state folder", stateDir, gateKeyFile)
+	s.found(t, "run printed", "the dataset", "the state folder", "the processes")
 }
 
 // runMarked runs a simulated campaign whose lanes have the planted inventory, and some of whose migrations fail.
