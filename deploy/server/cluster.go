@@ -27,12 +27,15 @@ import (
 // stores the ports of all of them in signed 16-bit columns.
 const highestPort = 1<<15 - 1
 
-// serveCluster runs the Temporal services that a configuration file describes, all four or the
-// named ones, until ctx ends.
+// serveCluster runs the Temporal services that a configuration file describes until ctx ends: the
+// named ones, or without names the usual four and internal-frontend where the file has it.
 func serveCluster(ctx context.Context, path string, services []string, ready *os.File) (err error) {
 	described, err := loadConfig(path)
 	if err != nil {
 		return err
+	}
+	if len(services) == 0 {
+		services = usualServices(described)
 	}
 	membershipTLS, err := membershipUsesTLS(described)
 	if err == nil {
@@ -128,10 +131,42 @@ func membershipUsesTLS(described *config.Config) (bool, error) {
 	return dynamicconfig.EnableRingpopTLS.Get(dynamicconfig.NewCollection(client, log.NewNoopLogger()))(), nil
 }
 
+// usualServices are Temporal's four services, and internal-frontend where the file describes it:
+// Temporal's own workers use it instead of the frontend, which may ask its clients for tokens.
+func usualServices(described *config.Config) []string {
+	services := slices.Clone(temporal.DefaultServices)
+	internal := string(primitives.InternalFrontendService)
+	if _, is := described.Services[internal]; is {
+		services = append(services, internal)
+	}
+	return services
+}
+
+// asksForTokens reports whether the frontend refuses calls without a token. Temporal's authorizer
+// alone refuses nobody: without a claim mapper every client has all rights (NewNoopClaimMapper in
+// Temporal's common/authorization).
+func asksForTokens(rights *config.Authorization) bool {
+	return rights.Authorizer != "" && rights.ClaimMapper != ""
+}
+
+// checkRights refuses an authorizer with which everybody may do everything, or with which Temporal's
+// own workers may do nothing.
+func checkRights(described *config.Config) (problems []error) {
+	rights := &described.Global.Authorization
+	_, internal := described.Services[string(primitives.InternalFrontendService)]
+	switch {
+	case rights.Authorizer != "" && rights.ClaimMapper == "":
+		problems = append(problems, errors.New("global.authorization has an authorizer and no claimMapper: every client may do everything; set claimMapper: default"))
+	case asksForTokens(rights) && !internal:
+		problems = append(problems, errors.New("global.authorization asks for tokens, and Temporal's own workers have none: describe services.internal-frontend for them"))
+	}
+	return problems
+}
+
 // checkServices refuses services that would crash later, or that anyone who can reach their ports
 // could misuse. It reports all problems at once.
 func checkServices(described *config.Config, services []string, membershipTLS bool) error {
-	var problems []error
+	problems := checkRights(described)
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	tls := described.Global.TLS
 	for _, name := range services {
@@ -161,7 +196,7 @@ func checkServices(described *config.Config, services []string, membershipTLS bo
 			bad("services.%s listens on another address than this machine's loopback, and its membership port is plain TCP: "+
 				"whoever reaches it could join the cluster; set system.enableRingpopTLS to true in the file of dynamicConfigClient, or bindOnIP: 127.0.0.1", name)
 		}
-		if name == string(primitives.FrontendService) && !asksForCertificates(tls.Frontend) && described.Global.Authorization.Authorizer == "" {
+		if name == string(primitives.FrontendService) && !asksForCertificates(tls.Frontend) && !asksForTokens(&described.Global.Authorization) {
 			bad(misuse, name, "frontend")
 		}
 	}

@@ -29,8 +29,8 @@
 // These are Temporal's own server, schema tool and Web UI, with Temporal's formats of
 // configuration files. One program contains all of them because they are the same code except for
 // the database's plug-in: a second program would take as long to compile, and be another 150 MB.
-// It refuses what Temporal would accept: unknown keys, ports that crash it later, and addresses
-// other than loopback on which nobody is asked for a certificate.
+// It refuses what Temporal would accept: unknown keys, ports that crash it later, addresses
+// other than loopback on which nobody is asked for a certificate, and an authorizer that refuses nobody.
 //
 // It is a module of its own, so that neither the builds nor the tests of Heliotrope ever compile
 // a Temporal server.
@@ -50,7 +50,6 @@ import (
 	"time"
 
 	"go.temporal.io/server/common/headers"
-	"go.temporal.io/server/temporal"
 	"golang.org/x/sys/unix"
 )
 
@@ -106,16 +105,13 @@ func runConfigured(command string, args []string) error {
 	path := flags.String("config", "", "`path` of the configuration file")
 	var services []string
 	if command == "cluster" {
-		flags.Func("service", "run this `service` only, and others that are named: frontend, history, matching, worker", func(name string) error {
+		flags.Func("service", "run this `service` only, and others that are named: frontend, internal-frontend, history, matching, worker", func(name string) error {
 			services = append(services, name)
 			return nil
 		})
 	}
 	if err := parse(flags, args); err != nil {
 		return err
-	}
-	if len(services) == 0 {
-		services = temporal.DefaultServices
 	}
 	if *path == "" {
 		return fmt.Errorf("%w: --config: a path is needed", errBadInput)

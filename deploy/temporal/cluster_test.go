@@ -43,6 +43,8 @@ func TestClusterRefuses(t *testing.T) {
 		"plain membership":                       {command: "cluster", replace: append(frontend, dynamic, "filepath: "+plain), says: "set system.enableRingpopTLS to true"},
 		"no dynamic settings":                    {command: "cluster", replace: []string{dynamic, "filepath: " + plain + ".none"}, says: "dynamicConfigClient"},
 		"nobody's authority":                     {command: "cluster", replace: append(open, "clientCaFiles: [", "rootCaFiles: ["), says: "rootCaFiles"},
+		"an authorizer without claims":           {command: "cluster", replace: []string{"\nglobal:\n", "\nglobal:\n  authorization: { authorizer: default }\n"}, says: "set claimMapper: default"},
+		"tokens without an internal frontend":    {command: "cluster", replace: []string{"\nglobal:\n", "\nglobal:\n  authorization: { authorizer: default, claimMapper: default }\n"}, says: "describe services.internal-frontend"},
 		"unknown service":                        {command: "cluster", args: []string{"--service", "fronted"}, says: "--service fronted"},
 		"argument":                               {command: "cluster", args: []string{"more"}, says: `unexpected argument "more"`},
 		"schema on SQLite":                       {command: "schema", replace: []string{"postgres12_pgx", "sqlite"}, says: "postgres12_pgx"},
