@@ -36,11 +36,11 @@ VSPHERE :=
 # race detector. For the tests: UEFI (ovmf), with which QEMU starts such a guest, and the stub
 # by which UEFI starts a kernel (systemd-boot-efi), a shell like that of small hosts (busybox),
 # iproute2, socat, which carries migrations, sudo, with which users become root, an SFTP
-# server, which then shows them files, rpm, the programs that execute the notebooks, a browser
+# server, which then shows them files, rpm, uidmap, with which mmdebstrap needs no root, the programs that execute the notebooks, a browser
 # for the report, and PostgreSQL, with whose programs make test-production starts a cluster of
 # its own.
 PACKAGES := qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs kmod xz-utils lz4 binutils openssh-client \
-	dosfstools fdisk mtools ovmf systemd-boot-efi \
+	dosfstools fdisk mtools ovmf systemd-boot-efi uidmap \
 	gcc libc6-dev git ca-certificates busybox iproute2 socat sudo openssh-sftp-server rpm jq \
 	jupyter-nbconvert python3-ipykernel python3-matplotlib python3-pandas chromium postgresql openssl
 
@@ -181,6 +181,7 @@ test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/cont
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=xen LAB_LEAVE_OUT=./deploy/lab/image
 	$(MAKE) --no-print-directory test-production
 	tools/turns-check
+	tools/service-check
 
 # A vsphere testbed has the lab's vCenter in front of its KVM hosts. After the checks of the
 # vCenter, the other tests run on the KVM hosts behind it.
