@@ -74,27 +74,20 @@ func makeFolder(path string) error {
 }
 
 // replaceFile replaces a file as a whole, or leaves the old one: it writes the new one
-// under its temporary name, flushes it while look checks it, unless look is nil, and renames
-// it when both have succeeded. The caller flushes the folder.
+// under its temporary name, flushes it, has look check it unless look is nil, and renames
+// it. The caller flushes the folder.
 func replaceFile(path string, write func(io.Writer) error, look func(temporary string) error) error {
 	file, err := os.Create(temporary(path))
 	if err != nil {
 		return err
 	}
-	if err := write(file); err != nil {
-		return errors.Join(err, file.Close(), os.Remove(temporary(path)))
+	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
+		return errors.Join(err, os.Remove(temporary(path)))
 	}
-	flushed := make(chan error, 1)
-	go func() { flushed <- errors.Join(file.Sync(), file.Close()) }()
-	var looked error
 	if look != nil {
-		looked = look(temporary(path))
-	}
-	if err := <-flushed; err != nil {
-		return errors.Join(err, looked, os.Remove(temporary(path)))
-	}
-	if looked != nil {
-		return looked
+		if err := look(temporary(path)); err != nil {
+			return err
+		}
 	}
 	return os.Rename(temporary(path), path) //nolint:forbidigo // see temporary
 }
