@@ -135,11 +135,15 @@ func membershipUsesTLS(described *config.Config) (bool, error) {
 // Temporal's own workers use it instead of the frontend, which may ask its clients for tokens.
 func usualServices(described *config.Config) []string {
 	services := slices.Clone(temporal.DefaultServices)
-	internal := string(primitives.InternalFrontendService)
-	if _, is := described.Services[internal]; is {
-		services = append(services, internal)
+	if hasInternalFrontend(described) {
+		services = append(services, string(primitives.InternalFrontendService))
 	}
 	return services
+}
+
+func hasInternalFrontend(described *config.Config) bool {
+	_, has := described.Services[string(primitives.InternalFrontendService)]
+	return has
 }
 
 // asksForTokens reports whether the frontend refuses calls without a token. Temporal's authorizer
@@ -151,22 +155,21 @@ func asksForTokens(rights *config.Authorization) bool {
 
 // checkRights refuses an authorizer with which everybody may do everything, or with which Temporal's
 // own workers may do nothing.
-func checkRights(described *config.Config) (problems []error) {
+func checkRights(described *config.Config) error {
 	rights := &described.Global.Authorization
-	_, internal := described.Services[string(primitives.InternalFrontendService)]
 	switch {
 	case rights.Authorizer != "" && rights.ClaimMapper == "":
-		problems = append(problems, errors.New("global.authorization has an authorizer and no claimMapper: every client may do everything; set claimMapper: default"))
-	case asksForTokens(rights) && !internal:
-		problems = append(problems, errors.New("global.authorization asks for tokens, and Temporal's own workers have none: describe services.internal-frontend for them"))
+		return errors.New("global.authorization has an authorizer and no claimMapper: every client may do everything; set claimMapper: default")
+	case asksForTokens(rights) && !hasInternalFrontend(described):
+		return errors.New("global.authorization asks for tokens, and Temporal's own workers have none: describe services.internal-frontend for them")
 	}
-	return problems
+	return nil
 }
 
 // checkServices refuses services that would crash later, or that anyone who can reach their ports
 // could misuse. It reports all problems at once.
 func checkServices(described *config.Config, services []string, membershipTLS bool) error {
-	problems := checkRights(described)
+	problems := []error{checkRights(described)}
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	tls := described.Global.TLS
 	for _, name := range services {
