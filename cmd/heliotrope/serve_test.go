@@ -85,12 +85,18 @@ func TestASecondInterruptEndsAtOnce(t *testing.T) {
 			require.Equal(t, want, said.Text())
 			require.NoError(t, command.Process.Signal(signal))
 		}
-		var ended *exec.ExitError
-		require.ErrorAs(t, command.Wait(), &ended)
-		status, ok := ended.Sys().(syscall.WaitStatus)
-		require.True(t, ok)
-		require.Equal(t, signal, status.Signal())
+		wantEndedBy(t, command, signal)
 	}
+}
+
+// wantEndedBy waits for the end of a command, which must be by that signal.
+func wantEndedBy(t *testing.T, command *exec.Cmd, signal os.Signal) {
+	t.Helper()
+	var ended *exec.ExitError
+	require.ErrorAs(t, command.Wait(), &ended)
+	status, ok := ended.Sys().(syscall.WaitStatus)
+	require.True(t, ok)
+	require.Equal(t, signal, status.Signal())
 }
 
 // TestHangUp: a terminal that closes ends a command in order, even when it says so twice; and not at all with nohup.
@@ -121,11 +127,7 @@ func TestHangUp(t *testing.T) {
 			for _, signal := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM} {
 				require.NoError(t, command.Process.Signal(signal))
 			}
-			var ended *exec.ExitError
-			require.ErrorAs(t, command.Wait(), &ended)
-			status, ok := ended.Sys().(syscall.WaitStatus)
-			require.True(t, ok)
-			require.Equal(t, syscall.SIGTERM, status.Signal())
+			wantEndedBy(t, command, syscall.SIGTERM)
 		})
 	}
 }
