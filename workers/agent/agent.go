@@ -158,36 +158,35 @@ func runOnce(ctx context.Context, options Options, register func(worker.Activity
 	if err := register(w); err != nil {
 		return &registrationError{err}
 	}
-	if err := whileWaiting(ctx, w.Start); err != nil {
+	ended := make(chan error, 1)
+	go func() { ended <- work(ctx, w, failed, options) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	// The server may not answer, neither to a worker that starts nor to one that says goodbye.
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(StopTimeout + goodbyeTimeout): //nolint:forbidigo // a limit
+		return context.Cause(ctx)
+	}
+}
+
+// work starts a worker, and stops it when ctx ends or the worker gives up. A worker that has
+// started is stopped in any case, also when ctx ended meanwhile.
+func work(ctx context.Context, w worker.Worker, failed <-chan error, options Options) error {
+	if err := w.Start(); err != nil {
 		return fmt.Errorf("reach Temporal at %s: %w", options.Address, err)
 	}
+	defer w.Stop()
 	options.Log.Info().Str("queue", options.Queue).Msg("polling")
 	select {
 	case <-ctx.Done():
 		options.Log.Info().Msg("stopping")
-	case err = <-failed:
-	}
-	// Stop tells the server, which may not answer; this process ends in any case.
-	stopped := make(chan struct{})
-	go func() {
-		w.Stop()
-		close(stopped)
-	}()
-	select {
-	case <-stopped:
-	case <-time.After(StopTimeout + goodbyeTimeout): //nolint:forbidigo // a limit
-	}
-	return err
-}
-
-// whileWaiting runs start, and stops waiting for it when ctx ends.
-func whileWaiting(ctx context.Context, start func() error) error {
-	started := make(chan error, 1)
-	go func() { started <- start() }()
-	select {
-	case err := <-started:
+		return nil
+	case err := <-failed:
 		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -21,15 +21,20 @@ import (
 // frontend stands in for Temporal's frontend, and has no work.
 type frontend struct {
 	workflowservice.UnimplementedWorkflowServiceServer
-	polls    chan string // the queues that are polled
-	goodbyes chan string // the identities of workers that end
+	polls    chan string   // the queues that are polled
+	goodbyes chan string   // the identities of workers that end
+	starting chan struct{} // if not nil: a starting worker is let in by two receptions
 }
 
 func (frontend) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
 	return &workflowservice.GetSystemInfoResponse{}, nil
 }
 
-func (frontend) DescribeNamespace(context.Context, *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
+func (f frontend) DescribeNamespace(context.Context, *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
+	if f.starting != nil {
+		f.starting <- struct{}{}
+		f.starting <- struct{}{}
+	}
 	return &workflowservice.DescribeNamespaceResponse{}, nil
 }
 
@@ -55,11 +60,17 @@ func serve(t *testing.T, address string, options ...grpc.ServerOption) (f fronte
 		t.Fatal(err)
 	}
 	f = frontend{polls: make(chan string), goodbyes: make(chan string, 1)}
+	return f, f.serveOn(t, listener, options...)
+}
+
+// serveOn serves it on a listener until the returned function is called.
+func (f frontend) serveOn(t *testing.T, listener net.Listener, options ...grpc.ServerOption) (stop func()) {
+	t.Helper()
 	server := grpc.NewServer(options...)
 	workflowservice.RegisterWorkflowServiceServer(server, f)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
-	return f, server.Stop
+	return server.Stop
 }
 
 func expect(t *testing.T, from <-chan string, want string) {
@@ -187,6 +198,25 @@ func TestEndsWithoutServer(t *testing.T) {
 	if err := wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestEndsWhileStarting: a worker that is told to end while the server still lets it in is
+// stopped, and tells the server so.
+func TestEndsWhileStarting(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := frontend{polls: make(chan string), goodbyes: make(chan string, 1), starting: make(chan struct{})}
+	f.serveOn(t, listener)
+	cancel, wait := start(t, listener.Addr().String(), nothing)
+	<-f.starting
+	cancel()
+	<-f.starting
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+	expect(t, f.goodbyes, "host-a")
 }
 
 func TestRegistrationFails(t *testing.T) {
