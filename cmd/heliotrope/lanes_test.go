@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +14,8 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"heliotrope/analysis/dataset"
+	"heliotrope/internal/poll"
+	"heliotrope/internal/simulated"
 	"heliotrope/internal/trial"
 	"heliotrope/workflows"
 )
@@ -23,32 +29,41 @@ func TestLanesThatDie(t *testing.T) {
 	require.NoError(t, err)
 	input := r.input(simulatedLanes(r.spec.LaneCount()))
 	input.MaxEvents = 40
+	held := simulated.Held{Phase: trial.Migrate, File: filepath.Join(t.TempDir(), "held")}
+	faults, err := json.Marshal(simulated.Faults{Held: &held})
+	require.NoError(t, err)
+	for i := range input.Lanes {
+		input.Lanes[i].Faults = faults
+	}
 	run, err := c.ExecuteWorkflow(t.Context(), workflows.StartOptions(input, workflows.DefaultQueue), workflows.CampaignName, input)
 	require.NoError(t, err)
 	for killed := 0; killed < 5; {
-		status := awaitStatus(t, c, "dying", func(status workflows.CampaignStatus) bool { return status.Progress.Done() >= 3*(killed+1) })
-		require.Less(t, status.Progress.Done(), 24, "the campaign ended when %d were killed", killed)
-		lane := workflows.LaneID("dying", input.Lanes[killed%2].Name)
-		id := lane
+		awaitDone(t, c, "dying", 3*(killed+1))
+		id, release := workflows.LaneID("dying", input.Lanes[killed%2].Name), func() {}
 		if killed >= 3 {
-			id = runningTrial(t, c, lane)
+			id, release = holdTrial(t, "dying", held.File)
 		}
-		if id != "" && c.TerminateWorkflow(t.Context(), id, "", "for a test") == nil { // it may just have ended
+		if c.TerminateWorkflow(t.Context(), id, "", "for a test") == nil { // it may just have ended
 			killed++
 		}
+		release()
 	}
 	wantEachOnce(t, run, r, 24)
 }
 
-// runningTrial is the workflow of the trial that a lane runs, as the lane says itself: its campaign hears of it so late that a
-// short trial has ended. It is "" when the lane runs none, or does not answer.
-func runningTrial(t *testing.T, c client.Client, lane string) string {
+// holdTrial holds the trial of a campaign that next comes to where a file holds it, and others behind it, until it is released.
+func holdTrial(t *testing.T, name, file string) (id string, release func()) {
 	t.Helper()
-	var report workflows.LaneReport
-	if err := query(t.Context(), c, lane, &report); err != nil || report.Trial == nil {
-		return ""
-	}
-	return report.Trial.WorkflowID
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	var sequence, attempt int
+	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	require.NoError(t, poll.Until(limited, 20*time.Millisecond, func(context.Context) (bool, error) {
+		note, err := os.ReadFile(file)
+		read, _ := fmt.Sscanf(string(note), "trial %d.%d,", &sequence, &attempt)
+		return read == 2, err
+	}))
+	return workflows.TrialID(name, sequence), func() { require.NoError(t, os.Remove(file)) }
 }
 
 // TestStartedAgain: a campaign that was terminated, and started again while its lanes still
