@@ -176,7 +176,7 @@ test-lab: build server $(DUCKDB) ## run the tests that need a testbed and most o
 	fi
 
 .PHONY: test-lab-full
-test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, make test-production, and faults at the lab's vCenter
+test-lab-full: build server $(DUCKDB) $(GOVC) ## run all tests and examples/controls.yaml on a testbed of each hypervisor, a campaign on both in turn, make test-production, faults at the lab's vCenter, and the package's services under systemd
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=vsphere VSPHERE=--full
 	$(MAKE) --no-print-directory test-lab-all HYPERVISOR=xen LAB_LEAVE_OUT=./deploy/lab/image
 	$(MAKE) --no-print-directory test-production

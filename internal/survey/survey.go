@@ -1,6 +1,6 @@
 // Package survey asks each machine of a testbed for facts that concern no particular
 // driver: its distribution, memory, disk, processor, network interface and clock, and
-// which program steers the clock. It compares the machines (judge.go), and tries the
+// which program steers the clock. It compares the machines (problems.go), and tries the
 // network paths between them (ways.go).
 //
 // It promises that it changes nothing on a machine, and that a machine without one of
