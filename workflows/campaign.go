@@ -48,10 +48,8 @@ type campaignRun struct {
 	medians   []activities.Median
 	reports   workflow.ReceiveChannel // of LaneReport
 	cancels   workflow.ReceiveChannel // of activities.Steering
-	// By the lanes' names: when each was last heard; whether keep is running for it;
-	// whether it may have something to do again; and the version of the orders that was
-	// sent to it.
-	heard map[string]time.Time
+	// By the lanes' names: whether keep is running for it; whether it may have something to
+	// do again; and the version of the orders that was sent to it.
 	kept  map[string]bool
 	woken map[string]bool
 	sent  map[string]int
@@ -95,10 +93,13 @@ func Campaign(ctx workflow.Context, input CampaignInput) (CampaignResult, error)
 func newCampaignRun(ctx workflow.Context, input CampaignInput) *campaignRun {
 	c := &campaignRun{input: input, state: input.State, status: "planning", reports: workflow.GetSignalChannel(ctx, ReportSignal),
 		cancels:   workflow.GetSignalChannel(ctx, CancelSignal),
-		execution: workflow.GetInfo(ctx).FirstRunID, heard: map[string]time.Time{}, kept: map[string]bool{},
+		execution: workflow.GetInfo(ctx).FirstRunID, kept: map[string]bool{},
 		woken: map[string]bool{}, sent: map[string]int{}, leftAt: -1}
 	if c.state.Lanes == nil {
 		c.state.Lanes, c.state.Orders = map[string]LaneReport{}, map[string]Orders{}
+	}
+	if c.state.Heard == nil {
+		c.state.Heard = map[string]time.Time{}
 	}
 	return c
 }
@@ -128,7 +129,9 @@ func (c *campaignRun) plan(ctx workflow.Context) error {
 func (c *campaignRun) run(ctx workflow.Context) error {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	for _, lane := range c.input.Lanes {
-		c.heard[lane.Name] = workflow.Now(ctx)
+		if _, heard := c.state.Heard[lane.Name]; !heard {
+			c.state.Heard[lane.Name] = workflow.Now(ctx)
+		}
 		if _, known := c.state.Lanes[lane.Name]; !known {
 			report := LaneReport{Lane: lane.Name, State: LaneLost}
 			if orders := c.state.Orders[lane.Name]; orders.Drain {

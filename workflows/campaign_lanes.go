@@ -25,7 +25,7 @@ func (c *campaignRun) takeReports(ctx workflow.Context) {
 		if !known || report.Execution != c.execution {
 			continue // it comes from a lane that an earlier campaign of this name has left: see keep
 		}
-		c.state.Lanes[report.Lane], c.heard[report.Lane] = report, workflow.Now(ctx)
+		c.state.Lanes[report.Lane], c.state.Heard[report.Lane] = report, workflow.Now(ctx)
 		progress := &c.state.Progress
 		progress.take(report.Found)
 		progress.Enough = progress.Enough || report.Enough
@@ -79,9 +79,7 @@ func (c *campaignRun) sendOrders(ctx workflow.Context) {
 // send sends a lane its orders. A lane whose workflow does not exist has died.
 func (c *campaignRun) send(ctx workflow.Context, lane string) {
 	err := workflow.SignalExternalWorkflow(ctx, LaneID(c.input.Name, lane), "", OrdersSignal, c.state.Orders[lane]).Get(ctx, nil)
-	if err == nil {
-		c.heard[lane] = workflow.Now(ctx)
-	}
+	c.state.Heard[lane] = workflow.Now(ctx)
 	if isGone(err) {
 		c.lose(lane, "it was ended by somebody")
 	}
@@ -99,18 +97,30 @@ func (c *campaignRun) lose(lane, why string) {
 // a dead one fails. Each signal adds to the campaign's history, which may be long by then.
 func (c *campaignRun) tick(ctx workflow.Context) {
 	longest := paceOf(c.input.Lanes).silence
-	for {
+	for wait := c.untilSilent(ctx, longest); ; wait = longest {
 		options := workflow.TimerOptions{Summary: "see whether a lane is silent"}
-		if workflow.NewTimerWithOptions(ctx, longest, options).Get(ctx, nil) != nil {
+		if workflow.NewTimerWithOptions(ctx, wait, options).Get(ctx, nil) != nil {
 			return
 		}
 		for _, lane := range c.input.Lanes {
-			if !c.state.Lanes[lane.Name].Over() && !c.kept[lane.Name] && workflow.Now(ctx).Sub(c.heard[lane.Name]) >= longest {
+			if !c.state.Lanes[lane.Name].Over() && !c.kept[lane.Name] && workflow.Now(ctx).Sub(c.state.Heard[lane.Name]) >= longest {
 				c.send(ctx, lane.Name)
 			}
 		}
 		c.changed = true
 	}
+}
+
+// untilSilent is the time until a lane will have been silent for long, and at least a second.
+// A run of the campaign may be shorter than that: the lane's silence in the runs before counts.
+func (c *campaignRun) untilSilent(ctx workflow.Context, longest time.Duration) time.Duration {
+	wait := longest
+	for _, lane := range c.input.Lanes {
+		if !c.state.Lanes[lane.Name].Over() && !c.kept[lane.Name] {
+			wait = min(wait, longest-workflow.Now(ctx).Sub(c.state.Heard[lane.Name]))
+		}
+	}
+	return max(time.Second, wait)
 }
 
 // startLanes starts lanes that have died, and lanes that may have something to do again. A
@@ -164,7 +174,7 @@ func (c *campaignRun) keep(ctx workflow.Context, lane Lane) {
 			if state := c.state.Lanes[lane.Name].State; state == LaneStarting || state == LaneLost {
 				c.starting(lane.Name, LaneRunning, "")
 			}
-			c.changed = true
+			c.state.Heard[lane.Name], c.changed = workflow.Now(ctx), true
 			if c.state.Cancelling { // the campaign was cancelled before there was a lane to cancel
 				_ = workflow.RequestCancelExternalWorkflow(ctx, LaneID(c.input.Name, lane.Name), "").Get(ctx, nil)
 			}

@@ -316,6 +316,7 @@ func TestCampaignContinuesAsNew(t *testing.T) {
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &next))
 	require.Equal(t, 4, next.State.Progress.Done())
 	require.Equal(t, workflows.LanePaused, next.State.Lanes["lab-2"].State)
+	require.Equal(t, time.Minute, next.State.Heard["lab-1"].Sub(next.State.Heard["lab-2"]))
 	require.Empty(t, next.SpecYAML)
 	require.Equal(t, "folder", next.State.Progress.Dataset)
 
@@ -354,6 +355,24 @@ func TestSilentLane(t *testing.T) {
 		require.Equal(t, 3, s.started[0].Orders.Version)
 		s.env.CancelWorkflow()
 	}, 11*time.Minute)
+	s.env.ExecuteWorkflow(workflows.CampaignName, input)
+	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
+}
+
+// TestSilentInShortRuns: a campaign with many lanes continues as new before any lane has been
+// silent for long in one run. The silence in the runs before counts.
+func TestSilentInShortRuns(t *testing.T) {
+	s := newTold(t)
+	input := campaignInput(1)
+	input.State = workflows.CampaignState{Progress: workflows.Progress{Dataset: "folder", Total: 10},
+		Orders: map[string]workflows.Orders{"lab-1": {}}, Heard: map[string]time.Time{"lab-1": s.env.Now().Add(-9 * time.Minute)},
+		Lanes: map[string]workflows.LaneReport{"lab-1": {Lane: "lab-1", State: workflows.LaneRunning}}}
+	s.env.OnSignalExternalWorkflow(anything, workflows.LaneID("test", "lab-1"), "", workflows.OrdersSignal, anything).Return(
+		func(string, string, string, string, any) error { return unknown() })
+	s.env.RegisterDelayedCallback(func() {
+		require.Len(t, s.started, 1)
+		s.env.CancelWorkflow()
+	}, 2*time.Minute)
 	s.env.ExecuteWorkflow(workflows.CampaignName, input)
 	require.True(t, temporal.IsCanceledError(s.env.GetWorkflowError()))
 }

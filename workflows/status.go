@@ -39,6 +39,8 @@ type CampaignState struct {
 	// By the lanes' names: Lanes has the last report of each lane, and Orders its orders.
 	Lanes  map[string]LaneReport `json:"lanes,omitempty"`
 	Orders map[string]Orders     `json:"orders,omitempty"`
+	// Heard is when each lane was last heard, or asked.
+	Heard map[string]time.Time `json:"heard,omitempty"`
 	// Cancelling says that the lanes were cancelled and have not all ended.
 	Cancelling bool `json:"cancelling,omitempty"`
 	// Canceller is who cancels the campaign and why, from the signal that says so until
