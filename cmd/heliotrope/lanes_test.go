@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 
+	"heliotrope/activities"
 	"heliotrope/analysis/dataset"
 	"heliotrope/internal/poll"
 	"heliotrope/internal/simulated"
@@ -39,12 +40,17 @@ func TestLanesThatDie(t *testing.T) {
 	require.NoError(t, err)
 	for killed := 0; killed < 5; {
 		awaitDone(t, c, "dying", 3*(killed+1))
-		id, release := workflows.LaneID("dying", input.Lanes[killed%2].Name), func() {}
-		if killed >= 3 {
-			id, release = holdTrial(t, "dying", held.File)
+		id, release := holdTrial(t, c, "dying", held.File)
+		if killed < 3 {
+			info, err := describe(t.Context(), c, id)
+			require.NoError(t, err)
+			id = info.GetParentExecution().GetWorkflowId()
 		}
-		if c.TerminateWorkflow(t.Context(), id, "", "for a test") == nil { // it may just have ended
+		err := c.TerminateWorkflow(t.Context(), id, "", "for a test")
+		if err == nil {
 			killed++
+		} else {
+			require.True(t, activities.IsGone(err), "%v", err) // the trial was one that a killed lane had left
 		}
 		release()
 	}
@@ -52,7 +58,7 @@ func TestLanesThatDie(t *testing.T) {
 }
 
 // holdTrial holds the trial of a campaign that next comes to where a file holds it, and others behind it, until it is released.
-func holdTrial(t *testing.T, name, file string) (id string, release func()) {
+func holdTrial(t *testing.T, c client.Client, name, file string) (id string, release func()) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	var sequence, attempt int
@@ -61,6 +67,7 @@ func holdTrial(t *testing.T, name, file string) (id string, release func()) {
 	require.NoError(t, poll.Until(limited, 20*time.Millisecond, func(context.Context) (bool, error) {
 		note, err := os.ReadFile(file)
 		read, _ := fmt.Sscanf(string(note), "trial %d.%d,", &sequence, &attempt)
+		require.True(t, read == 2 || isRunning(t, c, name), "the campaign has ended, and no trial was held")
 		return read == 2, err
 	}))
 	return workflows.TrialID(name, sequence), func() { require.NoError(t, os.Remove(file)) }

@@ -145,30 +145,50 @@ func TestSteeringOutlivesTheServer(t *testing.T) {
 }
 
 // awaitStatus waits until the lanes of a campaign were started and a condition is true of its status, and returns that status.
+// It fails at once when the campaign has ended without that.
 func awaitStatus(t *testing.T, c client.Client, name string, is func(workflows.CampaignStatus) bool) (status workflows.CampaignStatus) {
 	t.Helper()
 	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	late := 0
 	err := poll.Until(limited, 20*time.Millisecond, func(ctx context.Context) (bool, error) {
+		running := isRunning(t, c, name)
 		answer, ok := askStatus(ctx, t, c, name)
 		if !ok {
 			late++
 			return false, nil
 		}
 		status = answer
-		return len(status.Lanes) > 0 && is(status), nil
+		met := len(status.Lanes) > 0 && is(status)
+		require.True(t, running || met, "the campaign has ended: %+v", status)
+		return met, nil
 	})
 	require.NoError(t, err, "%d answers were late, the last that came: %+v", late, status)
 	return status
+}
+
+// isRunning says whether a campaign runs. When the server does not answer in time, it does.
+func isRunning(t *testing.T, c client.Client, name string) bool {
+	t.Helper()
+	info, err := describe(t.Context(), c, workflows.CampaignID(name))
+	if isLate(err) {
+		return true
+	}
+	require.NoError(t, err)
+	return outcomeOf(info.GetStatus()) == outcomeRunning
+}
+
+// isLate says whether the server did not answer in time.
+func isLate(err error) bool {
+	var late *serviceerror.DeadlineExceeded
+	return errors.As(err, &late) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // askStatus asks a campaign for its status. On a busy machine the answer may not come in time: ok tells whether it did.
 func askStatus(ctx context.Context, t *testing.T, c client.Client, name string) (status workflows.CampaignStatus, ok bool) {
 	t.Helper()
 	err := query(ctx, c, workflows.CampaignID(name), &status)
-	var late *serviceerror.DeadlineExceeded
-	if errors.As(err, &late) || errors.Is(err, context.DeadlineExceeded) {
+	if isLate(err) {
 		return workflows.CampaignStatus{}, false
 	}
 	require.NoError(t, err)

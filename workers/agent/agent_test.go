@@ -21,19 +21,24 @@ import (
 // frontend stands in for Temporal's frontend, and has no work.
 type frontend struct {
 	workflowservice.UnimplementedWorkflowServiceServer
-	polls    chan string   // the queues that are polled
-	goodbyes chan string   // the identities of workers that end
-	starting chan struct{} // if not nil: a starting worker is let in by two receptions
+	polls    chan string // the queues that are polled
+	goodbyes chan string // the identities of workers that end
+	starting chan string // if not nil: a starting worker is let in by two receptions
 }
 
 func (frontend) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
 	return &workflowservice.GetSystemInfoResponse{}, nil
 }
 
-func (f frontend) DescribeNamespace(context.Context, *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
+func (f frontend) DescribeNamespace(ctx context.Context, _ *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
 	if f.starting != nil {
-		f.starting <- struct{}{}
-		f.starting <- struct{}{}
+		for range 2 {
+			select {
+			case f.starting <- "starting":
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
 	}
 	return &workflowservice.DescribeNamespaceResponse{}, nil
 }
@@ -207,12 +212,12 @@ func TestEndsWhileStarting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := frontend{polls: make(chan string), goodbyes: make(chan string, 1), starting: make(chan struct{})}
+	f := frontend{polls: make(chan string), goodbyes: make(chan string, 1), starting: make(chan string)}
 	f.serveOn(t, listener)
 	cancel, wait := start(t, listener.Addr().String(), nothing)
-	<-f.starting
+	expect(t, f.starting, "starting")
 	cancel()
-	<-f.starting
+	expect(t, f.starting, "starting")
 	if err := wait(); err != nil {
 		t.Error(err)
 	}
