@@ -103,7 +103,7 @@ func (c *campaignRun) tick(ctx workflow.Context) {
 			return
 		}
 		for _, lane := range c.input.Lanes {
-			if !c.state.Lanes[lane.Name].Over() && !c.kept[lane.Name] && workflow.Now(ctx).Sub(c.state.Heard[lane.Name]) >= longest {
+			if c.onlyReports(lane.Name) && workflow.Now(ctx).Sub(c.state.Heard[lane.Name]) >= longest {
 				c.send(ctx, lane.Name)
 			}
 		}
@@ -111,12 +111,18 @@ func (c *campaignRun) tick(ctx workflow.Context) {
 	}
 }
 
+// onlyReports says that a lane has not ended as far as is known, and that nothing but its
+// reports tells whether it lives.
+func (c *campaignRun) onlyReports(lane string) bool {
+	return !c.state.Lanes[lane].Over() && !c.kept[lane]
+}
+
 // untilSilent is the time until a lane will have been silent for long, and at least a second.
 // A run of the campaign may be shorter than that: the lane's silence in the runs before counts.
 func (c *campaignRun) untilSilent(ctx workflow.Context, longest time.Duration) time.Duration {
 	wait := longest
 	for _, lane := range c.input.Lanes {
-		if !c.state.Lanes[lane.Name].Over() && !c.kept[lane.Name] {
+		if c.onlyReports(lane.Name) {
 			wait = min(wait, longest-workflow.Now(ctx).Sub(c.state.Heard[lane.Name]))
 		}
 	}

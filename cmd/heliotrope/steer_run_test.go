@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
@@ -171,24 +169,18 @@ func awaitStatus(t *testing.T, c client.Client, name string, is func(workflows.C
 func isRunning(t *testing.T, c client.Client, name string) bool {
 	t.Helper()
 	info, err := describe(t.Context(), c, workflows.CampaignID(name))
-	if isLate(err) {
+	if isTimeOut(err) {
 		return true
 	}
 	require.NoError(t, err)
 	return outcomeOf(info.GetStatus()) == outcomeRunning
 }
 
-// isLate says whether the server did not answer in time.
-func isLate(err error) bool {
-	var late *serviceerror.DeadlineExceeded
-	return errors.As(err, &late) || errors.Is(err, context.DeadlineExceeded)
-}
-
 // askStatus asks a campaign for its status. On a busy machine the answer may not come in time: ok tells whether it did.
 func askStatus(ctx context.Context, t *testing.T, c client.Client, name string) (status workflows.CampaignStatus, ok bool) {
 	t.Helper()
 	err := query(ctx, c, workflows.CampaignID(name), &status)
-	if isLate(err) {
+	if isTimeOut(err) {
 		return workflows.CampaignStatus{}, false
 	}
 	require.NoError(t, err)
